@@ -1,0 +1,45 @@
+"""Deep directed generative models with energy-based probability estimation: from raw data to every figure.
+
+snakemake --cores 8 all     every figure and table of the paper
+snakemake --cores 2 toy     the same on small stand-ins, without a network
+snakemake --cores 1 fig3    one figure of the paper, and nothing that it does not need
+"""
+
+from workflow.selection import Selection, modules
+
+
+configfile: "params.yaml"
+
+
+select = Selection(config)
+
+
+# Jobs run in the locked environment of .venv. The image is for `--software-deployment-method apptainer` alone: the
+# Python to run `make setup` with.
+container: "docker://python:3.12-slim"
+
+
+wildcard_constraints:
+    branch="paper|toy",
+    dataset=r"[a-z][a-z0-9_]*",
+    experiment=r"[a-z][a-z0-9_]*",
+    split="train|val|test",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    """Every figure and table of the paper."""
+    default_target: True
+    input:
+        select.everything("paper"),
+
+
+rule toy:
+    """All four figures, metrics and curves on small stand-ins."""
+    input:
+        select.everything("toy"),

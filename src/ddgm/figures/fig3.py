@@ -1,0 +1,48 @@
+"""Figure 3: images between two samples, along straight lines in z, and samples (section 4, MNIST)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ddgm.errors import UserError
+from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images
+
+MOST = 10  # samples across and down
+
+
+def interpolation_picture(interpolations: np.ndarray) -> np.ndarray:
+    """Rows of interpolation (rows, steps, C, H, W) uint8 as one picture (height, width, 3) uint8.
+
+    The outermost columns, the end points, stand apart from the columns in between.
+    """
+    return mosaic(interpolations, apart=(1, interpolations.shape[1] - 1))
+
+
+def draw(samples: Path, outputs: Sequence[Path], title: str) -> None:
+    """(a) `interpolations` uint8 (S, rows, steps, C, H, W) and (b) `samples` uint8 (S, n, C, H, W), first seed.
+
+    Both are arrays of the npz `samples`. Raises UserError if one is missing, or is of another shape or type.
+    """
+    arrays = read_arrays(
+        samples,
+        {
+            "interpolations": ("S", "rows", "steps", "C", "H", "W"),
+            "samples": ("S", "n", "C", "H", "W"),
+        },
+    )
+    for name, images in arrays.items():
+        require_images(samples, name, images)
+    between, drawn = arrays["interpolations"][0], arrays["samples"][0]
+    if between.shape[1] < 3:
+        raise UserError(
+            f"{samples}: 'interpolations' has the shape {arrays['interpolations'].shape}, but the figure needs "
+            "at least 3 steps: two end points and what lies between them"
+        )
+    with look():
+        draw_pictures(
+            [interpolation_picture(between), mosaic(grid(drawn, MOST))],
+            [f"(a) {title}: from end point to end point in z", "(b) samples"],
+            f"{first_of(len(arrays['samples']))}; samples as they came, none chosen",
+            outputs,
+        )

@@ -1,0 +1,190 @@
+"""What all figures share: the look, the page, the reading and checking of arrays, tiles of images, saving.
+
+The figures read arrays and tables and never touch the models: nothing here imports torch.
+"""
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ddgm.errors import UserError
+from ddgm.whole_file import whole_file
+
+PAGE = 5.5  # text width, inches
+DPI = 200
+
+# Safe for the colour-blind, and the same meaning everywhere: red is data, blue is the generator.
+DATA = "#cc3311"
+SAMPLES = "#0066aa"
+ENERGY = "#555555"
+ENTROPY = "#117755"
+SMALL_PRINT = "#555555"
+
+# Neither dates nor versions: the same input gives the same bytes.
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Matplotlib as matplotlibrc beside this file says; the reader's own settings come back afterwards."""
+    with matplotlib.rc_context(fname=Path(__file__).with_name("matplotlibrc")):
+        yield
+
+
+def blank_page(tall: float) -> Figure:
+    """A figure as wide as the page and `tall` inches high, whose parts stay where they are put."""
+    figure = Figure(figsize=(PAGE, tall))
+    figure.set_layout_engine("none")
+    return figure
+
+
+def first_of(seeds: int) -> str:
+    """In words, which seed is drawn."""
+    return "the only seed" if seeds == 1 else f"the first of {seeds} seeds"
+
+
+def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI) -> None:
+    """Write `figure` to each of `outputs` (.png, .pdf), whole or not at all, the same bytes every time.
+
+    Raises UserError for another ending.
+    """
+    for output in outputs:
+        if output.suffix not in _METADATA:
+            raise UserError(f"{output}: a figure is written as .png or .pdf; name an output that ends so")
+    for output in outputs:
+        options = {"pil_kwargs": {"compress_level": 9}} if output.suffix == ".png" else {}
+        with whole_file(output) as path:
+            figure.savefig(path, dpi=dpi, metadata=_METADATA[output.suffix], **options)
+
+
+def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]]) -> dict[str, np.ndarray]:
+    """The arrays of the npz `path` that `wanted` names, each with its shape checked.
+
+    A shape is given as numbers and words: a number must be met, a word stands for any length from 1 up, and the
+    same word for the same length in all arrays of the file. Raises UserError naming file, array and shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in wanted if name not in archive]
+            if missing:
+                raise UserError(f"{path} holds no array {missing[0]!r}, only {sorted(archive)}; sample again")
+            arrays = {name: archive[name] for name in wanted}
+    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as fault:
+        raise UserError(f"{path} cannot be read as an npz file ({fault}); sample again") from fault
+    lengths: dict[str, int] = {}
+    for name, shape in wanted.items():
+        require_shape(path, name, arrays[name], shape, lengths)
+    return arrays
+
+
+def require_shape(
+    path: Path, name: str, array: np.ndarray, shape: tuple[str | int, ...], lengths: dict[str, int] | None = None
+) -> None:
+    """Raise UserError, naming file and shape, unless `array` has `shape` (as in `read_arrays`).
+
+    `lengths` holds what the words of `shape` stand for so far, and takes up new ones.
+    """
+    lengths = {} if lengths is None else lengths
+    fits = len(array.shape) == len(shape) and all(
+        length >= 1 and length == (lengths.setdefault(word, length) if isinstance(word, str) else word)
+        for length, word in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        needed = ", ".join(f"{word}={lengths[word]}" if word in lengths else str(word) for word in shape)
+        raise UserError(f"{path}: {name!r} has the shape {array.shape}, but the figure needs ({needed})")
+
+
+def require_images(path: Path, name: str, images: np.ndarray) -> None:
+    """Raise UserError unless `images` (..., C, H, W) are uint8 and grey (C = 1) or colour (C = 3)."""
+    if images.dtype != np.uint8 or images.shape[-3] not in (1, 3):
+        raise UserError(
+            f"{path}: {name!r} is {images.dtype} of the shape {images.shape}, but the figure needs uint8 images "
+            "with 1 or 3 channels, (..., C, H, W)"
+        )
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The csv file `path`; raises UserError if it has no row or lacks one of `columns`."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{path} cannot be read as a csv file: {fault}") from fault
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise UserError(f"{path} has no column {missing[0]!r}; a header {','.join(columns)} is needed")
+    if table.empty:
+        raise UserError(f"{path} has a header but no row")
+    return table
+
+
+def gap(images: np.ndarray) -> int:
+    """The white line between neighbouring `images` (..., H, W), in their pixels."""
+    return max(1, images.shape[-1] // 24)
+
+
+def mosaic(images: np.ndarray, apart: Sequence[int] = ()) -> np.ndarray:
+    """Tiles (rows, columns, C, H, W) uint8 as one picture (height, width, 3) uint8, on white.
+
+    The columns whose numbers are in `apart` stand off from the column on their left by a wider gap.
+    """
+    rows, columns, _, height, width = images.shape
+    line = gap(images)
+    left = [column * (width + line) + 5 * line * sum(a <= column for a in apart) for column in range(columns)]
+    picture = np.full((rows * (height + line) - line, left[-1] + width, 3), 255, np.uint8)
+    for row in range(rows):
+        top = row * (height + line)
+        for column in range(columns):
+            tile = images[row, column].transpose(1, 2, 0)
+            picture[top : top + height, left[column] : left[column] + width] = tile
+    return picture
+
+
+def grid(images: np.ndarray, most: int) -> np.ndarray:
+    """The first of `images` (n, C, H, W) as rows and columns (r, c, C, H, W): `most` each way, or what n allows."""
+    columns = min(most, int(np.sqrt(len(images))))
+    rows = min(most, len(images) // columns)
+    return images[: rows * columns].reshape(rows, columns, *images.shape[1:])
+
+
+def draw_pictures(
+    pictures: Sequence[np.ndarray], headings: Sequence[str], small_print: str, outputs: Sequence[Path]
+) -> None:
+    """Pictures (height, width, 3) uint8 side by side under their headings, small print below, on one page width.
+
+    Each pixel of a picture becomes a whole number of printed dots, so that none is smeared or wider than its
+    neighbour; the dots per inch follow from it and lie near DPI.
+    """
+    # Everything is counted in the pictures' own pixels; `scale` dots make one of them.
+    margin = max(2, pictures[0].shape[1] // 150)
+    between = pictures[0].shape[1] // 18
+    across = sum(p.shape[1] for p in pictures) + between * (len(pictures) - 1) + 2 * margin
+    scale = max(1, round(PAGE * DPI / across))
+    pixel = PAGE / across  # inches
+    above, below = round(0.19 / pixel), round(0.19 / pixel)
+    tallest = max(p.shape[0] for p in pictures)
+    down = tallest + above + below
+
+    figure = blank_page(down * pixel)
+    left = margin
+    for picture, heading in zip(pictures, headings, strict=True):
+        height, width = picture.shape[:2]
+        bottom = below + tallest - height
+        axes = figure.add_axes((left / across, bottom / down, width / across, height / down))
+        # "none" is whole dots in the PNG, and in the PDF the pixels themselves.
+        axes.imshow(picture, interpolation="none", aspect="auto")
+        axes.set_axis_off()
+        figure.text(left / across, 1 - 0.5 * above / down, heading, ha="left", va="center")
+        left += width + between
+    figure.text(
+        1 - margin / across, 0.45 * below / down, small_print, ha="right", va="center", size=6, color=SMALL_PRINT
+    )
+    save(figure, outputs, dpi=scale * across / PAGE)

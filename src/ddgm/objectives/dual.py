@@ -1,0 +1,13 @@
+"""The paper's objective: the energy by Eqs. 7 and 12, the generator by Eq. 14."""
+
+from torch import Tensor
+
+
+def energy_loss(energy_data: Tensor, energy_samples: Tensor) -> Tensor:
+    """E[E(x+)] - E[E(x-)], whose gradient is Eq. 7's positive phase less its negative phase (Eq. 12): (S, N) -> (S,)."""
+    return energy_data.mean(1) - energy_samples.mean(1)
+
+
+def generator_loss(energy_samples: Tensor) -> Tensor:
+    """E[E(G(z))] of Eq. 14, the first term of Eq. 13 up to log Z, which does not depend on G: (S, N) -> (S,)."""
+    return energy_samples.mean(1)

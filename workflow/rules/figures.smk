@@ -1,0 +1,140 @@
+rule draw_fig1:
+    """Figure 1: the framework."""
+    input:
+        code=modules("ddgm.figures.fig1"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig1.png",
+            caption="../report/fig1.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig1.pdf",
+    log:
+        "logs/draw/{branch}/fig1.log",
+    threads: 1
+    params:
+        cfg=select.pick(),
+    message:
+        "Drawing fig1 of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig1 --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig2:
+    """Figure 2: samples, energy and density in two dimensions."""
+    input:
+        samples=select.shown("fig2", "results/{branch}/samples/{experiment}.npz"),
+        metrics=select.shown("fig2", "results/{branch}/metrics/{experiment}.csv"),
+        data=select.shown("fig2", "data/prepared/{dataset}/train.npy"),
+        code=modules("ddgm.figures.fig2"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig2.png",
+            caption="../report/fig2.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig2.pdf",
+    log:
+        "logs/draw/{branch}/fig2.log",
+    threads: 1
+    params:
+        cfg=select.pick_shown("fig2"),
+    message:
+        "Drawing fig2 of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig2 --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig3:
+    """Figure 3: interpolation in z between samples."""
+    input:
+        samples="results/{branch}/samples/{experiment}.npz",
+        code=modules("ddgm.figures.fig3"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig3_{experiment}.png",
+            caption="../report/fig3.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig3_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig3_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig3 {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig3 {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4:
+    """Figure 4: samples of an image experiment."""
+    input:
+        samples="results/{branch}/samples/{experiment}.npz",
+        code=modules("ddgm.figures.fig4"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_{experiment}.png",
+            caption="../report/fig4.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4 {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4 {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_curves:
+    """Energies and entropy along training."""
+    input:
+        histories=select.shown(
+            "all", "results/{branch}/models/{experiment}/history.csv"
+        ),
+        code=modules("ddgm.figures.curves"),
+    output:
+        png=report(
+            "results/{branch}/figures/curves.png",
+            caption="../report/curves.rst",
+            category="Training",
+        ),
+        pdf="results/{branch}/figures/curves.pdf",
+    log:
+        "logs/draw/{branch}/curves.log",
+    threads: 1
+    params:
+        cfg=select.pick_shown("all"),
+    message:
+        "Drawing curves of branch {wildcards.branch}"
+    shell:
+        "ddgm draw curves --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule fig1:
+    """Figure 1 of the paper."""
+    input:
+        select.figure("fig1", "paper"),
+
+
+rule fig2:
+    """Figure 2 of the paper."""
+    input:
+        select.figure("fig2", "paper"),
+
+
+rule fig3:
+    """Figure 3 of the paper."""
+    input:
+        select.figure("fig3", "paper"),
+
+
+rule fig4:
+    """Figure 4 of the paper."""
+    input:
+        select.figure("fig4", "paper"),

@@ -1,0 +1,157 @@
+"""What the rules ask of params.yaml and of the package: parameters, modules and results, by wildcards.
+
+A function that a rule calls at once returns the function of wildcards that Snakemake calls later.
+"""
+
+import ast
+import functools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ddgm import parameters
+from ddgm.datasets import registry
+from ddgm.errors import UserError
+from snakemake.exceptions import WorkflowError
+
+SOURCE = Path("src")
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """The files of a ddgm module and of every ddgm module it imports, at whatever depth."""
+    file = SOURCE / Path(*module.split("."))
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    files = {file.as_posix()}
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        else:
+            continue
+        for name in names:
+            path = SOURCE / Path(*name.split("."))
+            if name.startswith("ddgm.") and (path.with_suffix(".py").exists()):
+                files |= imports(name)
+    return frozenset(files)
+
+
+def modules(*names: str) -> list[str]:
+    """The source files that these modules run: what a rule must be repeated for when it changes."""
+    return sorted(set().union(*(imports(name) for name in names)))
+
+
+class Selection:
+    """params.yaml, checked, and what follows from it for a job."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        try:
+            parameters.check(config)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+        self.config = config
+
+    def pick(self, *keys: str) -> Callable[[Any], str]:
+        """The values of dotted keys as one JSON text: Snakemake's trigger, DVC's `params:` and the job's input.
+
+        A key may hold wildcards, and `{dataset}` is the experiment's when the rule has no such wildcard.
+        """
+
+        def chosen(wildcards: Any) -> str:
+            known = dict(wildcards.items())
+            if "experiment" in known:
+                known.setdefault("dataset", self.experiment(known["experiment"])["dataset"])
+            filled = [key.format(**known) for key in keys]
+            return json.dumps({key: self.value(key) for key in filled}, separators=(",", ":"))
+
+        return chosen
+
+    def value(self, key: str) -> Any:
+        try:
+            return parameters.select(self.config, key)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+    def experiment(self, name: str) -> dict[str, Any]:
+        return self.value(f"experiments.{name}")
+
+    def raw_files(self, wildcards: Any) -> list[str]:
+        """The downloads that one split of a data set is prepared from."""
+        row = self.value(f"datasets.{wildcards.dataset}")
+        if wildcards.split not in registry.splits(row):
+            allowed = ", ".join(registry.splits(row))
+            raise WorkflowError(f"{wildcards.dataset} has no split '{wildcards.split}': allowed are {allowed}")
+        return [f"data/raw/{wildcards.dataset}/{file}" for file in registry.raw_files(row, wildcards.split)]
+
+    def fetch_modules(self, wildcards: Any) -> list[str]:
+        """What draws a stand-in. A download is known by its checksum: new code does not fetch it again."""
+        row = self.value(f"datasets.{wildcards.dataset}")
+        return modules("ddgm.datasets.drawn") if row.get("draw") else []
+
+    def prepare_modules(self, wildcards: Any) -> list[str]:
+        return modules(registry.module(self.value(f"datasets.{wildcards.dataset}")))
+
+    def train_modules(self, wildcards: Any) -> list[str]:
+        objective = self.experiment(wildcards.experiment)["objective"]["kind"]
+        return modules("ddgm.training", f"ddgm.objectives.{objective}")
+
+    def evaluate_modules(self, wildcards: Any) -> list[str]:
+        return modules(f"ddgm.metrics.{self.evidence(wildcards.experiment)}")
+
+    def evidence(self, experiment: str) -> str:
+        """The metrics module for an experiment: densities where the data's is known, energies elsewhere."""
+        return "density" if self.experiment(experiment)["range"] is None else "energies"
+
+    def dataset(self, experiment: str) -> dict[str, Any]:
+        """The data set's row of an experiment."""
+        return self.value(f"datasets.{self.experiment(experiment)['dataset']}")
+
+    def prepared(self, split: str) -> Callable[[Any], str]:
+        """The array of one split of an experiment's data set."""
+        return lambda wildcards: f"data/prepared/{self.experiment(wildcards.experiment)['dataset']}/{split}.npy"
+
+    def held_out(self, wildcards: Any) -> str:
+        """The array of the split that an experiment is tested on: the last one."""
+        return self.prepared(registry.splits(self.dataset(wildcards.experiment))[-1])(wildcards)
+
+    def threads(self, wildcards: Any) -> int:
+        return self.experiment(wildcards.experiment)["threads"]
+
+    def gpus(self, wildcards: Any) -> int:
+        return int(self.experiment(wildcards.experiment)["device"] != "cpu")
+
+    def shown(self, figure: str, pattern: str) -> Callable[[Any], list[str]]:
+        """A file for each experiment of a branch's figure; figure "all" means every experiment of the branch."""
+        return lambda wildcards: [
+            pattern.format(
+                branch=wildcards.branch, experiment=name, dataset=self.experiment(name)["dataset"]
+            )
+            for name in self.names(wildcards.branch, figure)
+        ]
+
+    def names(self, branch: str, figure: str = "all") -> list[str]:
+        if figure == "all":
+            return parameters.experiments(self.config, branch)
+        return self.value(f"branches.{branch}.{figure}")
+
+    def pick_shown(self, figure: str) -> Callable[[Any], str]:
+        """As `pick`, for a branch's figure: its list of experiments and their titles."""
+
+        def chosen(wildcards: Any) -> str:
+            titles = [f"experiments.{name}.title" for name in self.names(wildcards.branch, figure)]
+            return self.pick(f"branches.{wildcards.branch}.{figure}", *titles)(wildcards)
+
+        return chosen
+
+    def figure(self, name: str, branch: str) -> list[str]:
+        """The picture files of one figure of a branch, PNG and PDF."""
+        folder = f"results/{branch}/figures"
+        several = name in ("fig3", "fig4")
+        stems = [f"{name}_{e}" for e in self.names(branch, name)] if several else [name]
+        return [f"{folder}/{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
+
+    def everything(self, branch: str) -> list[str]:
+        figures: Iterable[str] = ("fig1", "fig2", "fig3", "fig4", "curves")
+        return [file for name in figures for file in self.figure(name, branch)] + [f"results/{branch}/metrics.csv"]
