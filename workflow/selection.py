@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from snakemake.exceptions import WorkflowError
+
 from ddgm import parameters
 from ddgm.datasets import registry
 from ddgm.errors import UserError
-from snakemake.exceptions import WorkflowError
 
 SOURCE = Path("src")
 
@@ -125,9 +126,7 @@ class Selection:
     def shown(self, figure: str, pattern: str) -> Callable[[Any], list[str]]:
         """A file for each experiment of a branch's figure; figure "all" means every experiment of the branch."""
         return lambda wildcards: [
-            pattern.format(
-                branch=wildcards.branch, experiment=name, dataset=self.experiment(name)["dataset"]
-            )
+            pattern.format(branch=wildcards.branch, experiment=name, dataset=self.experiment(name)["dataset"])
             for name in self.names(wildcards.branch, figure)
         ]
 
@@ -137,11 +136,13 @@ class Selection:
         return self.value(f"branches.{branch}.{figure}")
 
     def pick_shown(self, figure: str) -> Callable[[Any], str]:
-        """As `pick`, for a branch's figure: its list of experiments and their titles."""
+        """As `pick`, for a branch's figure: its list of experiments (for "all", every figure's) and their titles."""
 
         def chosen(wildcards: Any) -> str:
+            figures = parameters.FIGURES if figure == "all" else (figure,)
+            lists = [f"branches.{wildcards.branch}.{name}" for name in figures]
             titles = [f"experiments.{name}.title" for name in self.names(wildcards.branch, figure)]
-            return self.pick(f"branches.{wildcards.branch}.{figure}", *titles)(wildcards)
+            return self.pick(*lists, *titles)(wildcards)
 
         return chosen
 

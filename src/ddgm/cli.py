@@ -1,0 +1,198 @@
+"""The command line: one verb a rule. A user's mistake is one sentence and exit code 1."""
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+from ddgm import parameters
+from ddgm.errors import UserError
+from ddgm.progress import start_log
+
+RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
+
+
+def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Download, or draw, one raw file of a data set."""
+    from ddgm.datasets.download import fetch as fetch_file
+
+    row = parameters.select(params, f"datasets.{args.dataset}")
+    fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, parameters.mirror())
+
+
+def prepare(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Turn the raw files of a data set into one array file for a split."""
+    import importlib
+
+    from ddgm.datasets import registry
+
+    row = parameters.select(params, f"datasets.{args.dataset}")
+    module = importlib.import_module(registry.module(row))
+    module.prepare(row, RAW / args.dataset, args.split, PREPARED / args.dataset / f"{args.split}.npy")
+
+
+def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Train the energy and the generator of an experiment, all its seeds."""
+    from ddgm.training import train as train_all
+
+    row = parameters.select(params, f"experiments.{args.experiment}")
+    train_all(
+        args.experiment,
+        row,
+        existing(PREPARED / row["dataset"] / "train.npy", f"ddgm prepare {row['dataset']} train"),
+        model(args),
+        RESULTS / args.branch / "state" / f"{args.experiment}.pt",
+        threads=args.threads or row["threads"],
+        restart=args.restart,
+        checkpoint_minutes=args.checkpoint_minutes,
+    )
+
+
+def sample(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Draw from a trained generator what the figures show."""
+    from ddgm.sampling import sample as sample_all
+
+    settings, dataset = measured_with(args, params, "sampling")
+    sample_all(model(args), settings, dataset, RESULTS / args.branch / "samples" / f"{args.experiment}.npz")
+
+
+def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Measure a trained energy and generator."""
+    import importlib
+
+    from ddgm.datasets import registry
+    from ddgm.experiment import describe
+
+    settings, dataset = measured_with(args, params, "evaluation")
+    row = describe(model(args))["row"]
+    module = importlib.import_module(f"ddgm.metrics.{'density' if row['range'] is None else 'energies'}")
+    splits = (PREPARED / row["dataset"] / f"{split}.npy" for split in ("train", registry.splits(dataset)[-1]))
+    target = RESULTS / args.branch / "metrics" / f"{args.experiment}.csv"
+    module.evaluate(args.experiment, model(args), settings, dataset, target, *splits)
+
+
+def tabulate(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Gather a branch's metrics into one table: mean and standard deviation over seeds."""
+    from ddgm.metrics.table import tabulate as gather
+
+    names, titles = shown(args.branch, params)
+    tables = [existing(RESULTS / args.branch / "metrics" / f"{name}.csv", f"ddgm evaluate {name}") for name in names]
+    gather(tables, titles, RESULTS / args.branch / "metrics.csv")
+
+
+def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Draw one figure, as PNG and PDF."""
+    import importlib
+
+    module = importlib.import_module(f"ddgm.figures.{args.figure}")
+    folder = RESULTS / args.branch
+    stem = f"{args.figure}_{args.experiment}" if args.experiment else args.figure
+    outputs = [folder / "figures" / f"{stem}.{kind}" for kind in ("png", "pdf")]
+    if args.figure == "fig1":
+        module.draw(outputs)
+    elif args.figure == "fig2":
+        names, titles = shown(args.branch, params, "fig2")
+        module.draw(
+            {name: existing(folder / "samples" / f"{name}.npz", f"ddgm sample {name}") for name in names},
+            {name: existing(folder / "metrics" / f"{name}.csv", f"ddgm evaluate {name}") for name in names},
+            {name: PREPARED / params["experiments"][name]["dataset"] / "train.npy" for name in names},
+            titles,
+            outputs,
+        )
+    elif args.figure == "curves":
+        names, _ = shown(args.branch, params)
+        histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
+        module.draw(histories, outputs)
+    else:
+        if not args.experiment:
+            raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
+        title = parameters.select(params, f"experiments.{args.experiment}.title")
+        samples = existing(folder / "samples" / f"{args.experiment}.npz", f"ddgm sample {args.experiment}")
+        module.draw(samples, outputs, title)
+
+
+def shown(branch: str, params: dict[str, Any], figure: str | None = None) -> tuple[list[str], dict[str, str]]:
+    """The experiments of a branch's figure, or of all its figures, and their titles."""
+    names = params["branches"][branch][figure] if figure else parameters.experiments(params, branch)
+    return names, {name: params["experiments"][name]["title"] for name in names}
+
+
+def measured_with(args: argparse.Namespace, params: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A branch's settings for sampling or evaluation, and the row of the experiment's data set."""
+    from ddgm.experiment import describe
+
+    dataset = describe(model(args))["row"]["dataset"]
+    return params["branches"][args.branch][key], parameters.select(params, f"datasets.{dataset}")
+
+
+def model(args: argparse.Namespace) -> Path:
+    return RESULTS / args.branch / "models" / args.experiment
+
+
+def existing(path: Path, command: str) -> Path:
+    """The path, or UserError with the command that makes the file."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: make it with '{command}', or let 'snakemake {path}' make all it needs")
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of every verb."""
+    top = argparse.ArgumentParser(prog="ddgm", description=__doc__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for run, positional in (
+        (fetch, ["dataset", "file"]),
+        (prepare, ["dataset", "split"]),
+        (train, ["experiment"]),
+        (sample, ["experiment"]),
+        (evaluate, ["experiment"]),
+        (tabulate, []),
+        (draw, ["figure"]),
+    ):
+        verb = verbs.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+        verb.set_defaults(run=run)
+        for name in positional:
+            choices = ["fig1", "fig2", "fig3", "fig4", "curves"] if name == "figure" else None
+            verb.add_argument(name, choices=choices)
+        if run is draw:
+            verb.add_argument("experiment", nargs="?", help="for fig3 and fig4")
+        if run in (train, sample, evaluate, tabulate, draw):
+            verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
+        if run is train:
+            verb.add_argument("--threads", type=int, help="CPU threads; the experiment's own number by default")
+            verb.add_argument("--restart", action="store_true", help="forget a saved state and a finished model")
+            verb.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between two saved states")
+        verb.add_argument("--params", default="params.yaml", help="a parameter file, or JSON of dotted keys")
+        verb.add_argument("--log", type=Path, help="a file that gets what is said on standard error")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 130 when interrupted."""
+    args = parser().parse_args(argv)
+    log = start_log(args.log)
+    try:
+        params = parameters.load(args.params)
+        if "branch" in args:
+            args.branch = args.branch or parameters.default_branch(params, getattr(args, "experiment", None))
+        args.run(args, params)
+    except UserError as error:
+        log.error(f"ddgm: {error}")
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        advice = {
+            errno.ENOSPC: "the disk is full: free some space and run the same command again",
+            errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+        }.get(error.errno, "no permission to write there: change the folder's owner or mode")
+        log.error(f"ddgm: {error.filename or args.verb}: {advice} (nothing half-made was left)")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,11 +51,14 @@ def convolutional_features(
 
     Each layer halves height and width; the lab's nets have widths 128-256-512-1024 on 64x64 pixels.
     """
-    channels, height, width = shape
+    channels = shape[0]
     layers: list[nn.Module] = []
     for layer, maps in enumerate(widths):
         last = layer == len(widths) - 1
-        layers += [nn.Conv2d(channels, maps, 5, stride=2, padding=2), ACTIVATIONS[bound if last else activation]()]
+        layers += [
+            nn.Conv2d(channels, maps, 5, stride=2, padding=2),
+            ACTIVATIONS[bound if last else activation](),
+        ]
         if noise and not last:
             layers.append(Noise(noise))
         channels = maps

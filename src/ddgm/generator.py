@@ -37,7 +37,7 @@ def dense_generator(latent: int, widths: list[int], shape: tuple[int, ...], row:
     layers: list[nn.Module] = []
     inputs = latent
     for width in widths:
-        layers += [nn.Linear(inputs, width), Noise(row["noise"]), BatchNorm(width, row["shift"])]
+        layers += [nn.Linear(inputs, width, bias=False), Noise(row["noise"]), BatchNorm(width, row["shift"])]
         layers.append(ACTIVATIONS[row["activation"]]())
         inputs = width
     layers += [nn.Linear(inputs, math.prod(shape)), ACTIVATIONS[row["output"]](), nn.Unflatten(1, shape)]
@@ -53,10 +53,12 @@ def convolutional_generator(latent: int, widths: list[int], shape: tuple[int, ..
     channels, height, width = shape
     small = 2 ** len(widths)
     start = (widths[0], height // small, width // small)
-    layers: list[nn.Module] = [nn.Linear(latent, math.prod(start)), nn.Unflatten(1, start)]
-    for maps, next_maps in zip(widths, [*widths[1:], channels], strict=True):
+    layers: list[nn.Module] = [nn.Linear(latent, math.prod(start), bias=False), nn.Unflatten(1, start)]
+    for layer, (maps, next_maps) in enumerate(zip(widths, [*widths[1:], channels], strict=True), start=1):
         layers += [Noise(row["noise"]), BatchNorm(maps, row["shift"]), ACTIVATIONS[row["activation"]]()]
-        layers.append(nn.ConvTranspose2d(maps, next_maps, 5, stride=2, padding=2, output_padding=1))
+        # A bias that batch norm would take away again is left out.
+        last = layer == len(widths)
+        layers.append(nn.ConvTranspose2d(maps, next_maps, 5, stride=2, padding=2, output_padding=1, bias=last))
     layers.append(ACTIVATIONS[row["output"]]())
     return nn.Sequential(*layers)
 

@@ -1,7 +1,8 @@
-"""params.yaml: read, checked against the schema, and a branch's rows found. Imports nothing heavy: the Snakefile uses it."""
+"""params.yaml: read, checked against the schema, and a branch found. Imports nothing heavy: the Snakefile uses it."""
 
 import difflib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,22 @@ def experiments(parameters: dict[str, Any], branch: str) -> list[str]:
     return list(dict.fromkeys(name for figure in FIGURES for name in rows[figure]))
 
 
+def mirror(file: str = "params.yaml") -> str | None:
+    """Where original files are looked for first: DDGM_MIRROR, or the key `mirror` of the parameter file in the folder.
+
+    It decides where bytes come from and never which bytes, since checksums do: so it is no parameter of a job.
+    """
+    if os.environ.get("DDGM_MIRROR"):
+        return os.environ["DDGM_MIRROR"]
+    path = Path(file)
+    return (yaml.safe_load(path.read_text()) or {}).get("mirror") if path.exists() else None
+
+
+def default_branch(parameters: dict[str, Any], experiment: str | None) -> str:
+    """The branch that shows an experiment, or `paper` where none is named."""
+    return branch_of(parameters, experiment) if experiment else "paper"
+
+
 def branch_of(parameters: dict[str, Any], experiment: str) -> str:
     """The first branch that shows an experiment."""
     select(parameters, f"experiments.{experiment}")
@@ -92,7 +109,9 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
             for name in rows[figure]:
                 if name not in parameters["experiments"]:
                     near = nearest(name, parameters["experiments"])
-                    raise UserError(f"{source}: branches.{branch}.{figure} shows '{name}', which is no experiment{near}")
+                    raise UserError(
+                        f"{source}: branches.{branch}.{figure} shows '{name}', which is no experiment{near}"
+                    )
     for name, row in parameters["experiments"].items():
         if row["dataset"] not in parameters["datasets"]:
             near = nearest(row["dataset"], parameters["datasets"])

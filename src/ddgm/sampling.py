@@ -1,0 +1,89 @@
+"""What a trained pair gives a figure: samples, interpolations in z and, in two dimensions, the energy on a grid."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddgm.datasets import two_d
+from ddgm.experiment import describe, load
+from ddgm.generator import Generator, prior
+from ddgm.whole_file import whole_file
+
+BOX = 3.0
+
+
+@torch.no_grad()
+def draw_samples(generator: Generator, n: int, batch: int, stream: torch.Generator) -> Tensor:
+    """n samples (n, *shape), computed `batch` at a time, since batch norm sees the batch: the last one is whole too."""
+    count = -(-n // batch)
+    samples = [generator(prior(batch, generator.latent, stream)) for _ in range(count)]
+    return torch.cat(samples)[:n]
+
+
+@torch.no_grad()
+def interpolate(generator: Generator, rows: int, steps: int, batch: int, stream: torch.Generator) -> Tensor:
+    """G along straight lines in z between random end points, (rows, steps, *shape).
+
+    The lines' points are computed within one batch that fresh z fill up, so that batch norm has the statistics it was
+    trained with: those of the prior, which is wider than a line's middle.
+    """
+    z = prior(max(batch, 2 * rows), generator.latent, stream)
+    start, end = z[:rows], z[rows : 2 * rows]
+    columns = []
+    for weight in torch.linspace(0, 1, steps):
+        columns.append(generator(torch.cat([torch.lerp(start, end, weight), z[rows:]]))[:rows])
+    return torch.stack(columns, 1)
+
+
+def to_pixels(x: Tensor, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """Floats from low to high to uint8 pixels, rounded, with what lies outside cut off."""
+    low, high = limits
+    return ((x - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def grid(half_width: float, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The centres of side x side cells over a square: one axis (side,), and all points (side², 2), y slower than x."""
+    axis = (np.arange(side) + 0.5) / side * 2 * half_width - half_width
+    x, y = np.meshgrid(axis, axis)
+    return axis, np.stack([x.ravel(), y.ravel()], 1)
+
+
+@torch.no_grad()
+def energies(energy: nn.Module, x: Tensor, batch: int = 65536) -> Tensor:
+    """E(x) in parts of `batch` rows, (N, *shape) -> (N,)."""
+    return torch.cat([energy(part) for part in x.split(batch)])
+
+
+def sample(directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
+    """Write the npz that an experiment's figures are drawn from; every array has its seeds first.
+
+    samples (S, n, *shape), float32 points or uint8 pixels. Images: interpolations (S, rows, steps, C, H, W). In two
+    dimensions: axis (g,), energy (S, g, g) and data_density (g, g) at the cells' centres, indexed [y, x].
+    """
+    row = describe(directory)["row"]
+    planar = row["range"] is None
+    batch = row["schedule"]["batch"]
+    arrays: dict[str, list[NDArray[Any]]] = {"samples": [], "energy" if planar else "interpolations": []}
+    axis, points = grid(BOX, settings["grid"])
+    for seed in row["seeds"]:
+        energy, generator = load(directory, seed)
+        stream = torch.Generator().manual_seed(settings["seed"])
+        drawn = draw_samples(generator, settings["samples" if planar else "images"], batch, stream)
+        if planar:
+            arrays["samples"].append(drawn.numpy())
+            surface = energies(energy, torch.from_numpy(points).float())
+            arrays["energy"].append(surface.numpy().reshape(len(axis), -1))
+        else:
+            lines = interpolate(generator, settings["rows"], settings["steps"], batch, stream)
+            arrays["samples"].append(to_pixels(drawn, row["range"]))
+            arrays["interpolations"].append(to_pixels(lines, row["range"]))
+    stacked = {name: np.stack(values) for name, values in arrays.items()}
+    if planar:
+        density = two_d.density(dataset, points).reshape(len(axis), -1)
+        stacked |= {"axis": axis.astype(np.float32), "data_density": density.astype(np.float32)}
+    with whole_file(target) as path:
+        np.savez_compressed(path, **stacked)

@@ -1,4 +1,4 @@
-"""CelebA, or pictures in its format: the aligned faces are read from inside their zip, which is never unpacked."""
+"""CelebA, or faces in its format: the pictures are read from inside their zip, which is never unpacked."""
 
 import logging
 from collections.abc import Iterator
@@ -18,11 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
-    """Write `target` ({split}.npy, uint8 (N, 3, side, side), 0 to 255) and its index: position, key (file name).
+    """Write `target` ({split}.npy, uint8 (N, 3, side, side), 0 to 255) and its index: position, key (file).
 
-    `raw` is the folder of the zip and of the official partition; the split's faces come in the order of their
-    names, the first row["max_images"] of them if that is given. A zip with fewer faces than the partition lists is
-    accepted with a warning. Raises UserError if a file is missing or damaged or the two do not fit together.
+    `raw` is the folder of the zip and of the official partition; the split's faces come in the order of
+    their names, the first row["max_images"] of them if that is given. A zip with fewer faces than the
+    partition lists is accepted with a warning. Raises UserError if a file is missing or damaged or the two
+    do not fit together.
     """
     partition = read_partition(raw / PARTITION)
     archive_path = raw / ARCHIVE
@@ -33,9 +34,7 @@ def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
             raise UserError(f"{archive_path} has no members {FOLDER}000001.jpg ...: fetch {ARCHIVE} again")
         unknown = next((name for name in present if name not in partition), None)
         if unknown:
-            raise UserError(
-                f"{archive_path} holds {unknown}, which {raw / PARTITION} does not list: fetch both again"
-            )
+            raise UserError(f"{archive_path} holds {unknown}, which {raw / PARTITION} does not list: fetch both again")
         if len(present) < len(partition):
             log.warning("%s holds %d of the %d faces listed", archive_path, len(present), len(partition))
         names = [name for name in present if partition[name] == split]
@@ -53,7 +52,7 @@ def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
 
 
 def read_partition(path: Path) -> dict[str, str]:
-    """File name -> split, from lines like `000001.jpg 0` (0 train, 1 val, 2 test); UserError if it is otherwise."""
+    """File name -> split, from lines like `000001.jpg 0`; raises UserError if the file is otherwise."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except FileNotFoundError as error:
@@ -63,8 +62,8 @@ def read_partition(path: Path) -> dict[str, str]:
         words = line.split()
         if len(words) != 2 or words[1] not in SPLIT_OF_NUMBER:
             raise UserError(
-                f"line {number} of {path} is {line[:40]!r}, where `000001.jpg 0` is expected (0 train, 1 val, 2 test): "
-                "fetch it again"
+                f"line {number} of {path} is {line[:40]!r}, where something like `000001.jpg 0` is expected "
+                "(0 train, 1 val, 2 test): delete it and fetch it again"
             )
         partition[words[0]] = SPLIT_OF_NUMBER[words[1]]
     return partition

@@ -33,16 +33,16 @@ MIRROR = "set DDGM_MIRROR, or `mirror:` in params.yaml, to a directory or URL th
 log = logging.getLogger(__name__)
 
 
-class _Passing(UserError):
+class _PassingError(UserError):
     """A fault that another attempt may not meet."""
 
 
 def fetch(dataset: str, row: dict, file: str, target: Path, mirror: str | None) -> None:
-    """Put the raw file `file` of a data set (a row of params.yaml) at `target`, verified, whole or not at all.
+    """Put one raw file of a data set (a row of params.yaml) at `target`, verified, whole or not at all.
 
-    row["draw"] given: the file is drawn. Otherwise it comes from `mirror` if that is given (a directory, a file://
-    or an http(s):// URL; the file lies at {mirror}/{mirror_folder}/{file}), else from its public addresses, one
-    after the other. Raises UserError for every fault of a name, source, network or disk.
+    row["draw"] given: the file is drawn. Otherwise it comes from `mirror` if that is given (a directory, a
+    file:// or an http(s):// URL; the file lies at {mirror}/{mirror_folder}/{file}), else from its public
+    addresses, one after the other. Raises UserError for every fault of a name, source, network or disk.
     """
     entry = registry.find(dataset, row, file)
     with _faults_of_disk(target):
@@ -50,7 +50,8 @@ def fetch(dataset: str, row: dict, file: str, target: Path, mirror: str | None) 
             drawn.draw(row, file, target)
         elif entry.kind != "mnist":
             raise UserError(
-                f"fetching the official {file} of {dataset} is not built yet: place the file at {target} yourself"
+                f"fetching the official {file} of {dataset} is not built yet: until it is, place the file at "
+                f"{target} yourself"
             )
         elif mirror and not mirror.startswith(("http://", "https://")):
             _copy(entry, _directory(mirror) / entry.mirror_folder / file, target)
@@ -67,8 +68,8 @@ def _directory(mirror: str) -> Path:
     url = urlsplit(mirror)
     if url.scheme != "file" or url.netloc not in ("", "localhost"):
         raise UserError(
-            f"the mirror {mirror!r} cannot be used: write a directory, or a URL that begins with file:///, http:// or "
-            "https://"
+            f"the mirror {mirror!r} cannot be used: write a directory, or a URL that begins with file:///, "
+            "http:// or https://"
         )
     return Path(unquote(url.path))
 
@@ -100,7 +101,7 @@ def _attempt(entry: RawFile, url: str, target: Path) -> None:
             with whole_file(target) as temporary, _faults_of_network(entry, url):
                 _retrieve(entry, url, temporary)
             return
-        except _Passing as fault:
+        except _PassingError as fault:
             if attempt + 1 == ATTEMPTS:
                 raise
             log.warning("%s; attempt %d of %d follows", fault, attempt + 2, ATTEMPTS)
@@ -108,7 +109,7 @@ def _attempt(entry: RawFile, url: str, target: Path) -> None:
 
 
 def _retrieve(entry: RawFile, url: str, path: Path) -> None:
-    """Download through pooch, which checks the md5 again; our own check comes first, for it knows the causes."""
+    """Download through pooch, which checks the md5 too; our check comes first, for it knows the causes."""
     download = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(),
         chunk_size=CHUNK_BYTES,
@@ -135,17 +136,15 @@ def _verify(entry: RawFile, path: Path, source: str) -> None:
         beginning = file.read(1024).lstrip().lower()
     if beginning.startswith((b"<!doctype html", b"<html")):
         raise UserError(
-            f"{source} is an HTML page, not {entry.file}: open the address in a browser to see what it wants, or "
-            f"{_where(entry)}"
+            f"{source} is an HTML page, not {entry.file}: open it in a browser to see what it wants, or {_where(entry)}"
         )
     if _is_cut_short(path):
-        raise _Passing(
-            f"{source} is cut short: it gave the first {path.stat().st_size} bytes of {entry.file}; try again later, "
-            f"or {_where(entry)}"
+        raise _PassingError(
+            f"{source} is cut short, {path.stat().st_size} bytes of {entry.file}: try again later, or {_where(entry)}"
         )
     if entry.md5 is not None:
-        raise _Passing(
-            f"{source} is not {entry.file} as published: its md5 is {md5}, expected {entry.md5}; {_where(entry)}"
+        raise _PassingError(
+            f"{source} is not {entry.file} as published, its md5 is {md5} instead of {entry.md5}: {_where(entry)}"
         )
 
 
@@ -181,14 +180,15 @@ def _faults_of_network(entry: RawFile, url: str) -> Iterator[None]:
             raise UserError(f"{url} does not exist (HTTP 404): {where}") from error
         if status in (403, 429):
             raise UserError(
-                f"{url} refuses the download for now (HTTP {status}, its quota may be used up): try again tomorrow, or "
-                f"{where}"
+                f"{url} refuses the download (HTTP {status}, its quota may be used up): try again tomorrow, or {where}"
             ) from error
-        raise _Passing(f"{url} fails with HTTP {status}: try again later, or {where}") from error
+        raise _PassingError(f"{url} fails with HTTP {status}: try again later, or {where}") from error
     except requests.exceptions.ChunkedEncodingError as error:
-        raise _Passing(f"{url} is cut short, the connection was closed early: try again later, or {where}") from error
+        raise _PassingError(
+            f"{url} is cut short, the connection was closed early: try again later, or {where}"
+        ) from error
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise _Passing(
+        raise _PassingError(
             f"no connection to {urlsplit(url).netloc} for {entry.file}: check the network, or {where}"
         ) from error
     except requests.RequestException as error:
@@ -204,8 +204,8 @@ def _faults_of_disk(target: Path) -> Iterator[None]:
             sentence = f"the disk is full: {target} could not be written; free some space on it, then run this again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             sentence = (
-                f"no permission to write {target} ({error.strerror}): make the folder {target.parent} writable, or run "
-                "this where you may write"
+                f"no permission to write {target} ({error.strerror}): "
+                f"make {target.parent} writable, or run this where you may write"
             )
         else:
             sentence = f"{target} could not be written ({error}): check the disk and the folder {target.parent}"

@@ -1,14 +1,14 @@
 """Raw files for the toy branch, drawn by code into the very containers of the originals.
 
-Digits are scikit-learn's handwritten ones; faces and rooms are cartoons. Picture i has a random stream of its own
-from (seed, i), so that it is the same however many are drawn, and the same seed gives the same bytes (with the same
-versions of Pillow, LMDB and zlib).
+Digits are scikit-learn's handwritten ones; faces and rooms are cartoons. Picture i has a random stream of
+its own from (seed, i), so that it is the same however many are drawn, and the same seed gives the same
+bytes (with the same versions of Pillow, LMDB and zlib).
 """
 
+import colorsys
 import gzip
 import hashlib
 import io
-import math
 import struct
 import tempfile
 import zipfile
@@ -38,9 +38,9 @@ LIPS = ((200, 80, 84), (176, 60, 70), (214, 110, 104))
 def draw(row: dict, file: str, target: Path) -> None:
     """Write the raw file `file` of a data set (a row of params.yaml with `draw: {images, seed}`) to `target`.
 
-    Digits: the four idx .gz files of MNIST, 8x8 pixels, 80 % for training. Faces: CelebA's zip of 178x218 JPEGs or
-    its list of splits, 80/10/10 %. Rooms: one of LSUN's two zips of an LMDB environment of WebP images, 80/20 %.
-    Raises UserError if more digits are asked for than there are.
+    Digits: the four idx .gz files of MNIST, 8x8 pixels, 80 % for training. Faces: CelebA's zip of 178x218
+    JPEGs or its list of splits, 80/10/10 %. Rooms: one of LSUN's two zips of an LMDB environment of WebP
+    images, 80/20 %. Raises UserError if more digits are asked for than there are.
     """
     images, seed = row["draw"]["images"], row["draw"]["seed"]
     if row["kind"] == "mnist":
@@ -69,15 +69,14 @@ def _write_digits(file: str, images: int, seed: int, target: Path) -> None:
     digits = load_digits()
     if images > len(digits.target):
         raise UserError(
-            f"draw: images: {images} is more than there are digits to draw: write at most {len(digits.target)}"
+            f"draw.images: {images} is more than the {len(digits.target)} digits there are: write at most "
+            f"{len(digits.target)}"
         )
     chosen = np.random.default_rng(seed).permutation(len(digits.target))[:images]
     training = round(TRAIN_FRACTION * images)
     chosen = chosen[:training] if file.startswith("train") else chosen[training:]
-    if "images" in file:
-        values = np.rint(digits.images[chosen] * (255 / 16))  # 0..16 to 0..255
-    else:
-        values = digits.target[chosen]
+    grey = np.rint(digits.images * (255 / 16))  # from 0..16
+    values = (grey if "images" in file else digits.target)[chosen]
     header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     with whole_file(target) as path:
         path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0))
@@ -97,7 +96,7 @@ def face(seed: int, i: int) -> Image.Image:
     random = np.random.default_rng((seed, i))
     width, height = FACE_WIDTH * DRAWING_SCALE, FACE_HEIGHT * DRAWING_SCALE
     picture = _gradient(width, height, _any_colour(random), _any_colour(random))
-    skin, hair = _vary(_pick(random, SKINS), 10, random), _vary(_pick(random, HAIRS), 10, random)
+    skin, hair = _vary(_pick(random, SKINS), 5, random), _vary(_pick(random, HAIRS), 6, random)
     shade, light = _scaled(skin, 0.8), _scaled(skin, 1.1)
     eye, lips = _pick(random, EYES), _vary(_pick(random, LIPS), 12, random)
     clothes = _any_colour(random)
@@ -130,9 +129,10 @@ def face(seed: int, i: int) -> Image.Image:
         part = random.uniform(-0.5, 0.5) * wide
         fringe = random.uniform(0.42, 0.62)
         pen.chord((x - wide * 1.1, y - tall * 1.2, x + wide * 1.1, y - tall * fringe + 30), 180, 360, fill=hair)
-        oval(x + part, y - tall * 0.86, wide * 0.75, tall * 0.26, hair)
+        oval(x + part * 0.5, y - tall * 0.86, wide * 0.75, tall * 0.26, hair)
         for side in (-1, 1):
-            oval(x + side * wide * 1.0, y - tall * 0.45, wide * 0.17, tall * (0.75 if long_hair else 0.4), hair)
+            drop = 0.25 if long_hair else 0.0
+            oval(x + side * wide, y - tall * (0.45 - drop), wide * 0.17, tall * (0.4 + drop), hair)
 
     fx = x + turn
     apart, line = wide * random.uniform(0.4, 0.46), y - 14
@@ -147,12 +147,20 @@ def face(seed: int, i: int) -> Image.Image:
         ends = (ex - side * 22, line - 24 + brow, ex + side * 24, line - 26 - brow * 0.3)
         pen.line(ends, fill=_scaled(hair, 0.7), width=8)
     nose = random.uniform(9, 15)
-    pen.polygon((fx + turn * 0.3 - 4, line + 8, fx - nose, y + 38, fx + nose + turn * 0.3, y + 38), fill=_scaled(skin, 0.93))
+    pen.polygon(
+        (fx + turn * 0.3 - 4, line + 8, fx - nose, y + 38, fx + nose + turn * 0.3, y + 38),
+        fill=_scaled(skin, 0.93),
+    )
     oval(fx + turn * 0.3, y + 36, nose, 8, shade)
     mouth, half = y + tall * 0.54, wide * random.uniform(0.32, 0.44)
     if smile > 12:  # an open smile with teeth
         pen.chord((fx - half, mouth - smile, fx + half, mouth + smile), 0, 180, fill=lips)
-        pen.chord((fx - half + 8, mouth - smile * 0.5, fx + half - 8, mouth + smile * 0.5), 0, 180, fill=(250, 248, 244))
+        pen.chord(
+            (fx - half + 8, mouth - smile * 0.5, fx + half - 8, mouth + smile * 0.5),
+            0,
+            180,
+            fill=(250, 248, 244),
+        )
     else:
         pen.arc((fx - half, mouth - 14 - smile, fx + half, mouth + 4 + smile), 15, 165, fill=lips, width=10)
     if random.random() < 0.15:
@@ -177,13 +185,16 @@ def _write_rooms(path: Path, split: str, seed: int, numbers: Iterable[int]) -> N
     rooms = {hashlib.sha1(b"%d %d" % (seed, i)).hexdigest().encode(): _webp(room(seed, i)) for i in numbers}
     size = 2 * sum(map(len, rooms.values())) + 2**24
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{split}_lmdb.") as folder:
-        with lmdb.open(folder, map_size=size - size % 2**20, lock=False) as environment:
-            with environment.begin(write=True) as transaction:
-                for key in sorted(rooms):
-                    transaction.put(key, rooms[key])
+        environment = lmdb.open(folder, map_size=size - size % 2**20, lock=False)
+        with environment, environment.begin(write=True) as transaction:
+            for key in sorted(rooms):
+                transaction.put(key, rooms[key])
         name = f"bedroom_{split}_lmdb"
         # The lock file would hold process numbers; readers make their own.
-        members = ((f"{name}/data.mdb", (Path(folder) / "data.mdb").read_bytes()), (f"{name}/lock.mdb", bytes(8192)))
+        members = (
+            (f"{name}/data.mdb", (Path(folder) / "data.mdb").read_bytes()),
+            (f"{name}/lock.mdb", bytes(8192)),
+        )
         _write_zip(path, members)
 
 
@@ -202,21 +213,24 @@ def room(seed: int, i: int) -> Image.Image:
     # The back wall is a rectangle; lines from its corners to the picture's make the room.
     left, right = random.uniform(0.1, 0.28) * width, random.uniform(0.72, 0.9) * width
     top, floor = random.uniform(0.08, 0.2) * height, random.uniform(0.54, 0.64) * height
-    pen.polygon((0, 0, width, 0, right, top, left, top), fill=_scaled(wall, 1.15))
-    pen.polygon((0, 0, left, top, left, floor, 0, height), fill=_scaled(wall, 0.78))
-    pen.polygon((width, 0, right, top, right, floor, width, height), fill=_scaled(wall, 0.88))
-    pen.polygon((0, height, left, floor, right, floor, width, height), fill=wood)
+    pen.rectangle((0, floor, width, height), fill=wood)
     for board in np.linspace(-0.5, 1.5, 15):
         at = left + board * (right - left)
         pen.line((at, floor, width / 2 + (at - width / 2) * 3, height * 1.4), fill=_scaled(wood, 0.86), width=3)
-    picture.paste(wall, (int(left), int(top), int(right), int(floor)))
+    pen.polygon((0, 0, width, 0, right, top, left, top), fill=_scaled(wall, 1.15))
+    pen.polygon((0, 0, left, top, left, floor, 0, height), fill=_scaled(wall, 0.78))
+    pen.polygon((width, 0, right, top, right, floor, width, height), fill=_scaled(wall, 0.88))
     pen.line((left, floor, right, floor), fill=_scaled(wall, 0.6), width=6)
 
     # A window on one half of the back wall, with curtains; a picture hangs on the other half.
     window_left = random.random() < 0.5
     third = (right - left) / 3
     wx = left + third * (0.6 if window_left else 2.4)
-    wy, half, tall = top + (floor - top) * 0.4, third * random.uniform(0.36, 0.5), (floor - top) * random.uniform(0.24, 0.32)
+    wy, half, tall = (
+        top + (floor - top) * 0.4,
+        third * random.uniform(0.36, 0.5),
+        (floor - top) * random.uniform(0.24, 0.32),
+    )
     sky = _pick(random, ((170, 206, 240), (236, 240, 246), (252, 214, 160), (44, 54, 92)))
     curtain = _any_colour(random)
     pen.rectangle((wx - half, wy - tall, wx + half, wy + tall), fill=sky, outline=(244, 242, 238), width=8)
@@ -239,13 +253,34 @@ def room(seed: int, i: int) -> Image.Image:
     board = floor - height * random.uniform(0.16, 0.26)
     pen.rounded_rectangle((bx - back - 8, board, bx + back + 8, floor + 20), radius=14, fill=_scaled(wood, 0.7))
     near = bx + slant
-    pen.polygon((near - front - 24, foot + end + 14, near + front + 24, foot + end + 14, bx + back, floor + 10, bx - back, floor + 10), fill=_scaled(wood, 0.5))
+    pen.polygon(
+        (
+            near - front - 24,
+            foot + end + 14,
+            near + front + 24,
+            foot + end + 14,
+            bx + back,
+            floor + 10,
+            bx - back,
+            floor + 10,
+        ),
+        fill=_scaled(wood, 0.5),
+    )
     pen.polygon((bx - back, head, bx + back, head, near + front, foot, near - front, foot), fill=blanket)
-    pen.polygon((near - front, foot, near + front, foot, near + front, foot + end, near - front, foot + end), fill=_scaled(blanket, 0.72))
+    pen.polygon(
+        (near - front, foot, near + front, foot, near + front, foot + end, near - front, foot + end),
+        fill=_scaled(blanket, 0.72),
+    )
     if slant > 0:
-        pen.polygon((bx - back, head, near - front, foot, near - front, foot + end, bx - back, floor + 6), fill=_scaled(blanket, 0.6))
+        pen.polygon(
+            (bx - back, head, near - front, foot, near - front, foot + end, bx - back, floor + 6),
+            fill=_scaled(blanket, 0.6),
+        )
     else:
-        pen.polygon((bx + back, head, near + front, foot, near + front, foot + end, bx + back, floor + 6), fill=_scaled(blanket, 0.6))
+        pen.polygon(
+            (bx + back, head, near + front, foot, near + front, foot + end, bx + back, floor + 6),
+            fill=_scaled(blanket, 0.6),
+        )
 
     def across(depth: float) -> tuple[float, float, float, float]:
         """The bed's left and right edge, height and width at a depth from 0 (head) to 1 (foot)."""
@@ -257,8 +292,14 @@ def room(seed: int, i: int) -> Image.Image:
     a, b = sheet[1], sheet[2]
     pen.polygon((a[0], a[2], a[1], a[2], b[1], b[2], b[0], b[2]), fill=_scaled(blanket, 1.2))
     for side in (0.27, 0.73):
-        l, _, yy, span = across(0.12)
-        pen.rounded_rectangle((l + span * (side - 0.2), yy - 20, l + span * (side + 0.2), yy + 26), radius=16, fill=_scaled(pillow, 1.15), outline=_scaled(pillow, 0.8), width=3)
+        edge, _, yy, span = across(0.12)
+        pen.rounded_rectangle(
+            (edge + span * (side - 0.2), yy - 20, edge + span * (side + 0.2), yy + 26),
+            radius=16,
+            fill=_scaled(pillow, 1.15),
+            outline=_scaled(pillow, 0.8),
+            width=3,
+        )
 
     # A bedside table and its lamp.
     if random.random() < 0.85:
@@ -286,3 +327,52 @@ def _any_colour(random: np.random.Generator) -> Colour:
 
 def _pastel(random: np.random.Generator) -> Colour:
     return _from_hsv(random.random(), random.uniform(0.04, 0.28), random.uniform(0.7, 0.92))
+
+
+def _from_hsv(hue: float, saturation: float, value: float) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _scaled(colour: Colour, factor: float) -> Colour:
+    red, green, blue = (min(255, max(0, round(value * factor))) for value in colour)
+    return red, green, blue
+
+
+def _vary(colour: Colour, sd: float, random: np.random.Generator) -> Colour:
+    red, green, blue = np.clip(np.rint(colour + random.normal(0, sd, 3)), 0, 255).astype(int).tolist()
+    return red, green, blue
+
+
+def _gradient(width: int, height: int, top: Colour, bottom: Colour) -> Image.Image:
+    column = np.linspace(top, bottom, height)[:, None].astype(np.uint8)
+    return Image.fromarray(column).resize((width, height), Image.Resampling.NEAREST)
+
+
+def _finish(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    """The drawing at its final size, with the slight blur and grain of a photograph."""
+    picture = picture.reduce(DRAWING_SCALE).filter(ImageFilter.BoxBlur(0.6))
+    pixels = np.asarray(picture, dtype=np.int16)
+    grain = random.integers(-6, 7, pixels.shape[:2], dtype=np.int16)[..., None]
+    return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=80, method=1)
+    return buffer.getvalue()
+
+
+def _write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """A zip of members stored as they are, with one fixed date: the same members give the same bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            information = zipfile.ZipInfo(name)
+            information.external_attr = 0o644 << 16
+            archive.writestr(information, content)

@@ -1,9 +1,10 @@
 """Photographs become one array: decoded, cropped and resized as the lab did, streamed into {split}.npy.
 
-The lab (the paper's first author's repository, FACTS section 1) decodes the whole picture, resizes the shorter
-side to 64 with Pillow's `thumbnail(..., ANTIALIAS)` and takes the middle 64x64. ANTIALIAS is today's LANCZOS;
-`thumbnail` now defaults to BICUBIC with a reducing gap of 2, so it is not called here: `resize` with LANCZOS and
-no gap is the lab's filter. JPEG draft decoding is not used either: faster, but other pixels (0.8/255).
+The lab (the paper's first author's repository, FACTS section 1) decodes the whole picture, resizes the
+shorter side to 64 with Pillow's `thumbnail(..., ANTIALIAS)` and takes the middle 64x64. ANTIALIAS is
+today's LANCZOS; `thumbnail` now defaults to BICUBIC with a reducing gap of 2, so it is not called here:
+`resize` with LANCZOS and no gap is the lab's filter. JPEG draft decoding is not used either: faster, but
+other pixels (0.8/255).
 """
 
 import csv
@@ -41,7 +42,7 @@ def read_member(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """An encoded picture (JPEG, WebP, PNG, ...) as an RGB image; grey, CMYK and palettes converted, alpha dropped.
+    """An encoded picture (JPEG, WebP, ...) as an RGB image; grey, CMYK and palettes converted, alpha dropped.
 
     `name` says in the error which picture it was. Raises UserError if the bytes are no whole picture.
     """
@@ -50,17 +51,17 @@ def decode(data: bytes, name: str) -> Image.Image:
             return picture.convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{name} cannot be decoded as a picture ({len(data)} bytes; {error}): delete the file and fetch it again"
+            f"{name} cannot be decoded as a picture ({len(data)} bytes; {error}): delete the archive and fetch it again"
         ) from error
 
 
 def square(picture: Image.Image, side: int, crop: int | None, name: str = "the picture") -> np.ndarray:
     """The middle of an RGB picture as a uint8 array (3, side, side), values 0 to 255.
 
-    crop None: the shorter side is resized to `side` pixels, then the middle side x side is taken. crop a number:
-    the middle crop x crop pixels are taken, then resized to side x side. Odd margins lose the smaller half on the
-    left and at the top. Unlike `thumbnail`, small pictures are enlarged, and square ones are resized like others.
-    Raises UserError if `crop` is larger than the picture.
+    crop None: the shorter side is resized to `side` pixels, then the middle side x side is taken. crop a
+    number: the middle crop x crop pixels are taken, then resized to side x side. Odd margins lose the
+    smaller half on the left and at the top. Unlike `thumbnail`, small pictures are enlarged, and square
+    ones are resized like others. Raises UserError if `crop` is larger than the picture.
     """
     if crop is None:
         shorter = min(picture.size)
@@ -93,9 +94,9 @@ def write(
 ) -> None:
     """Write a split: `target`, a uint8 array (N, C, H, W), and beside it {split}.csv, its index.
 
-    `pictures` gives, N times, an array (C, H, W) and the index's values for `columns`; the index's first column,
-    `position`, counts the pictures from 0. Pictures are streamed to the disk: memory does not grow with N. The
-    array takes its place last, and on any failure neither file is there.
+    `pictures` gives, N times, an array (C, H, W) and the index's values for `columns`; the index's first
+    column, `position`, counts the pictures from 0. Pictures are streamed to the disk: memory does not grow
+    with N. The array takes its place last, and on any failure neither file is there.
     """
     index = target.with_suffix(".csv")
     try:

@@ -1,4 +1,4 @@
-"""LSUN bedrooms, or pictures in their format: a zip of one LMDB environment a split, its values encoded images."""
+"""LSUN bedrooms, or pictures in their format: a zip of one LMDB environment a split, of encoded images."""
 
 import shutil
 import tempfile
@@ -15,12 +15,13 @@ from ddgm.errors import UserError
 
 
 def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
-    """Write `target` ({split}.npy, uint8 (N, 3, side, side), 0 to 255) and its index: position, key (a hex digest).
+    """Write `target` ({split}.npy, uint8 (N, 3, side, side), 0 to 255) and its index: position, key.
 
-    `raw` is the folder of the zips; the pictures come in the order of their keys, the first row["max_images"] of
-    them if that is given. A zip cannot be memory-mapped, so the environment is unpacked beside `target` (as large
-    as the zip: 43 GB for the official training set) and removed at the end, also after a failure. Raises UserError
-    if the zip is missing or damaged or a picture in it cannot be decoded.
+    `raw` is the folder of the zips; the pictures come in the order of their keys (hex digests), the first
+    row["max_images"] of them if that is given. A zip cannot be memory-mapped, so the environment is
+    unpacked beside `target` (as large as the zip: 43 GB for the official training set) and removed at the
+    end, also after a failure. Raises UserError if the zip is missing or damaged or a picture in it cannot
+    be decoded.
     """
     (archive_path,) = (raw / name for name in registry.raw_files(row, split))
     target.parent.mkdir(parents=True, exist_ok=True)

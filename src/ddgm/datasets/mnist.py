@@ -1,7 +1,7 @@
 """MNIST, or digits in its format: two gzipped idx files a split become one array and its index of labels.
 
-An idx file is big-endian: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension
-in 4 bytes, then the values.
+An idx file is big-endian: two zero bytes, the type (8: unsigned byte), the number of dimensions, each
+dimension in 4 bytes, then the values.
 """
 
 import gzip
@@ -19,17 +19,19 @@ UNSIGNED_BYTE = 0x08
 
 
 def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
-    """Write `target` ({split}.npy, uint8 (N, 1, H, W), 0 paper to 255 ink) and its index: position, key, label.
+    """Write `target` ({split}.npy, uint8 (N, 1, H, W), 0 to 255) and its index: position, key, label.
 
-    `raw` is the folder of the .gz files. H and W are what the file says: 28x28 for MNIST, 8x8 for the toy digits.
-    The key is the digit's position in its file. Raises UserError if a file is missing, damaged or contradictory.
+    `raw` is the folder of the .gz files. H and W are what the file says: 28x28 for MNIST, 8x8 for the toy
+    digits. The key is the digit's position in its file. Raises UserError if a file is missing, damaged or
+    contradictory.
     """
     images_file, labels_file = (raw / name for name in registry.raw_files(row, split))
     digits = read_idx(images_file, dimensions=3)
     labels = read_idx(labels_file, dimensions=1)
     if len(digits) != len(labels):
         raise UserError(
-            f"{images_file} holds {len(digits)} digits and {labels_file} {len(labels)} labels: fetch both again"
+            f"{images_file} holds {len(digits)} digits and {labels_file} {len(labels)} labels: delete both "
+            "and fetch them again"
         )
     if labels.max() > 9:
         raise UserError(f"{labels_file} holds the label {labels.max()}, and a digit is 0 to 9: fetch it again")
@@ -38,9 +40,10 @@ def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The values of a gzipped idx file of unsigned bytes, as a uint8 array of that many dimensions, none of them 0.
+    """The values of a gzipped idx file of unsigned bytes, as a uint8 array of that many dimensions.
 
-    Raises UserError, naming the file, if it is missing, not whole, or its header and size contradict each other.
+    Raises UserError, naming the file, if it is missing, not whole, or its header and size contradict each
+    other.
     """
     try:
         with gzip.open(path) as file:
@@ -52,8 +55,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     expected = bytes((0, 0, UNSIGNED_BYTE, dimensions))
     if content[:4] != expected:
         raise UserError(
-            f"{path} begins with the magic number 0x{content[:4].hex()}, where an idx file of unsigned bytes with "
-            f"{dimensions} dimension{'s' * (dimensions > 1)} has 0x{expected.hex()}: delete it and fetch it again"
+            f"{path} begins with the magic number 0x{content[:4].hex()}, and an idx file of bytes "
+            f"in {dimensions} dimensions with 0x{expected.hex()}: delete it and fetch it again"
         )
     start = 4 + 4 * dimensions
     if len(content) < start:

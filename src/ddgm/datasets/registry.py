@@ -30,8 +30,8 @@ MODULES = {
 class RawFile:
     """One line of registry.csv: a file as its authors publish it.
 
-    `splits` are those whose preparation reads the file; `bytes` and `md5` are None where not known for certain.
-    A mirror keeps the file at {mirror}/{mirror_folder}/{file}.
+    `splits` are those whose preparation reads the file; `bytes` and `md5` are None where not known for
+    certain. A mirror keeps the file at {mirror}/{mirror_folder}/{file}.
     """
 
     kind: str

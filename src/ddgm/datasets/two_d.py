@@ -43,7 +43,9 @@ def density_four_spin(row: dict, x: Points, cells: int = 512, chunk: int = 8192)
     ψ + twist · exp(r cos ψ) equals x's angle modulo an arm's angle: bracketed on `cells` intervals of ψ, then Newton.
     """
     if len(x) > chunk:
-        return np.concatenate([density_four_spin(row, part, cells, chunk) for part in np.array_split(x, -(-len(x) // chunk))])
+        return np.concatenate(
+            [density_four_spin(row, part, cells, chunk) for part in np.array_split(x, -(-len(x) // chunk))]
+        )
     y = np.asarray(x, np.float64) * row["scale"]
     r, angle = np.hypot(y[:, 0], y[:, 1])[:, None], np.arctan2(y[:, 1], y[:, 0])[:, None]
     arm = 2 * np.pi / row["arms"]

@@ -10,20 +10,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ddgm.errors import UserError
-from ddgm.figures.style import DATA, ENTROPY, PAGE, SAMPLES, SMALL_PRINT, look, read_table, save
+from ddgm.figures.style import DATA, ENTROPY, PAGE, SAMPLES, look, read_table, save
 
 COLUMNS = 3
 ROW = 1.75  # inches
 
 
-def _seeds_and_mean(panel: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
-    """A thin line for each seed; their mean, thick, over the steps that all of them have reached."""
-    by_seed = history.pivot_table(index="step", columns="seed", values=column, dropna=False)
-    for seed in by_seed:
-        line = by_seed[seed].dropna()
+def by_seed(history: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.Series]:
+    """`column` with a row for each step and a column for each seed; and the seeds' mean.
+
+    The mean is over the steps at which every seed has a value: it ends where the first seed stops, rather than
+    jump to the mean of those that went on.
+    """
+    seeds = history.pivot(index="step", columns="seed", values=column)
+    return seeds, seeds.dropna().mean(axis=1)
+
+
+def _plot(panel: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
+    seeds, mean = by_seed(history, column)
+    for seed in seeds:
+        line = seeds[seed].dropna()
         panel.plot(line.index, line, color=colour, linewidth=0.4, alpha=0.45)
-    mean = by_seed.dropna().mean(axis=1)
     panel.plot(mean.index, mean, color=colour, linewidth=1.2)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    history = read_table(path, ["seed", "step", "energy_data", "energy_samples", "entropy"])
+    twice = history[history.duplicated(["seed", "step"])]
+    if not twice.empty:
+        seed, step = twice.iloc[0][["seed", "step"]]
+        raise UserError(f"{path} has two rows for seed {seed:.0f} at step {step:.0f}; train this experiment again")
+    return history
 
 
 def _broken(name: str, width: int) -> str:
@@ -32,12 +49,11 @@ def _broken(name: str, width: int) -> str:
 
 
 def _draw_experiment(upper: Axes, lower: Axes, history: pd.DataFrame) -> None:
-    _seeds_and_mean(upper, history, "energy_samples", SAMPLES)
-    _seeds_and_mean(upper, history, "energy_data", DATA)
-    seeds = history["seed"].nunique()
+    _plot(upper, history, "energy_samples", SAMPLES)
+    _plot(upper, history, "energy_data", DATA)
     upper.tick_params(labelbottom=False)
     if history["entropy"].notna().any():
-        _seeds_and_mean(lower, history, "entropy", ENTROPY)
+        _plot(lower, history, "entropy", ENTROPY)
     else:
         lower.text(0.5, 0.5, "no entropy term", transform=lower.transAxes, ha="center", va="center", size=6)
         lower.set_yticks([])
@@ -45,10 +61,6 @@ def _draw_experiment(upper: Axes, lower: Axes, history: pd.DataFrame) -> None:
     if lower.get_yticks().size:
         lower.locator_params(axis="y", nbins=3)
     upper.locator_params(axis="y", nbins=5)
-    upper.text(
-        0.98, 0.97, f"{seeds} seed{'s' if seeds > 1 else ''}", transform=upper.transAxes, ha="right", va="top",
-        size=6, color=SMALL_PRINT,
-    )  # fmt: skip
 
 
 def draw(histories: Mapping[str, Path], outputs: Sequence[Path]) -> None:
@@ -59,8 +71,7 @@ def draw(histories: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """
     if not histories:
         raise UserError("the learning curves have no experiment to draw; name at least one")
-    wanted = ["seed", "step", "energy_data", "energy_samples", "entropy"]
-    tables = {experiment: read_table(path, wanted) for experiment, path in histories.items()}
+    tables = {experiment: _read(path) for experiment, path in histories.items()}
     columns = min(COLUMNS, len(tables))
     rows = -(-len(tables) // columns)
     with look():
@@ -71,7 +82,9 @@ def draw(histories: Mapping[str, Path], outputs: Sequence[Path]) -> None:
             row, column = divmod(number, columns)
             upper = figure.add_subplot(lattice[2 * row, column])
             lower = figure.add_subplot(lattice[2 * row + 1, column], sharex=upper)
-            upper.set_title(_broken(experiment, 90 // columns), size=7)
+            seeds = history["seed"].nunique()
+            words = f"{experiment}, {seeds} seed{'s' if seeds > 1 else ''}"
+            upper.set_title(_broken(words, 90 // columns), size=7)
             _draw_experiment(upper, lower, history)
             if column == 0:
                 upper.set_ylabel("energy (nats)", size=7)

@@ -31,14 +31,14 @@ from ddgm.figures.style import (
 
 HIGHEST = 15.0  # nats above the lowest energy in the box where the colour scale ends: exp(-15) is 3e-7
 POINTS = 5000  # of the data and of the samples each
-# Steps of half a nat and of 1/32, which the eye reads as contours. Both scales are safe for the colour-blind.
+# Steps of half a nat and of 1/64, which the eye reads as contours. Both scales are safe for the colour-blind.
 ENERGY_COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)  # blue low, red high, as in the paper
 DENSITY_COLOURS = LinearSegmentedColormap.from_list(
-    "white to magma", ["white", *matplotlib.colormaps["magma_r"](np.linspace(0.1, 1, 9))], N=32
+    "white to magma", ["white", *matplotlib.colormaps["magma_r"](np.linspace(0.1, 1, 9))], N=64
 )
 
 # The page, inches.
-LEFT, BETWEEN, RIGHT = 0.33, 0.07, 0.02
+LEFT, BETWEEN, RIGHT = 0.33, 0.07, 0.03
 PANEL = (PAGE - LEFT - RIGHT - 3 * BETWEEN) / 4
 HEAD, NUMBERS, FOOT = 0.33, 0.34, 0.56
 ROW = PANEL + NUMBERS
@@ -58,6 +58,11 @@ class Row:
     metrics: pd.DataFrame  # columns seed, metric, value
     seeds: int
 
+    @property
+    def count(self) -> int:
+        """How many training points, and how many samples, are drawn."""
+        return min(POINTS, len(self.data), len(self.samples))
+
 
 def read_row(experiment: str, title: str, samples: Path, metrics: Path, data: Path) -> Row:
     """Read one experiment's files (formats: see `draw`) and keep the first seed's arrays.
@@ -76,23 +81,30 @@ def read_row(experiment: str, title: str, samples: Path, metrics: Path, data: Pa
     )
     try:
         points = np.load(data, allow_pickle=False)
-    except (OSError, ValueError) as fault:
+    except (OSError, EOFError, ValueError) as fault:
         raise UserError(f"{data} cannot be read as an npy file ({fault}); prepare the data again") from fault
     require_shape(data, "the data", points, ("points", 2))
-    energy = arrays["energy"][0].astype(np.float64)
-    if np.isnan(energy).any() or np.isneginf(energy).any() or not np.isfinite(arrays["samples"][0]).all():
-        raise UserError(f"{samples}: energy {energy.shape} or samples of the first seed hold NaN or infinity")
+    energy, first, axis = arrays["energy"][0].astype(np.float64), arrays["samples"][0], arrays["axis"]
+    if np.isnan(energy).any() or np.isneginf(energy).any() or not np.isfinite(first).all():
+        raise UserError(
+            f"{samples}: the first seed's energies {energy.shape} or samples {first.shape} hold NaN or infinity"
+        )
+    peak = arrays["data_density"].max()
+    if not 0 < peak < np.inf:
+        raise UserError(f"{samples}: 'data_density' {arrays['data_density'].shape} has the highest value {peak}")
+    if len(axis) < 2 or not np.allclose(np.diff(axis), axis[1] - axis[0], rtol=1e-3) or axis[1] <= axis[0]:
+        raise UserError(f"{samples}: 'axis' {axis.shape} must rise in equal steps, as np.linspace(-3, 3, 151) does")
 
     table = read_table(metrics, ["experiment", "seed", "metric", "value"])
     table = table[table["experiment"] == experiment]
     log_partition = table.loc[table["metric"] == "log_partition", "value"]
-    if log_partition.empty:
-        raise UserError(f"{metrics} has no metric log_partition of {experiment}; evaluate it again")
+    if log_partition.empty or not np.isfinite(log_partition.iloc[0]):
+        raise UserError(f"{metrics} has no finite log_partition of {experiment}'s first seed; evaluate it again")
     return Row(
         title=title,
         data=points,
-        samples=arrays["samples"][0],
-        axis=arrays["axis"],
+        samples=first,
+        axis=axis,
         energy=energy,
         model_density=np.exp(-energy - log_partition.iloc[0]),
         data_density=arrays["data_density"],
@@ -107,8 +119,9 @@ def mean_and_spread(row: Row, metric: str) -> str:
     if len(values) == 0 or np.isnan(values).all():
         return "–"
     if not np.isfinite(values).all():
-        # Neither a mean nor a spread exists; how many seeds have a value is what can be said.
-        return f"infinite in {int((~np.isfinite(values)).sum())} of {len(values)}"
+        # Neither a mean nor a spread exists; for how many seeds is what can be said.
+        word = "∞" if np.isinf(values).any() else "none"
+        return f"{word} in {(~np.isfinite(values)).sum()} of {len(values)}"
     digits = 3 if abs(values.mean()) < 9.9995 else 1
     mean = f"{values.mean():.{digits}f}".replace("-", "−")
     return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
@@ -116,13 +129,10 @@ def mean_and_spread(row: Row, metric: str) -> str:
 
 def _scatter(panel: Axes, row: Row) -> None:
     """Equally many training points and samples, in random order, so that neither colour covers the other."""
-    count = min(POINTS, len(row.data), len(row.samples))
-    points = np.concatenate([row.data[:count], row.samples[:count]])
-    colours = np.repeat([DATA, SAMPLES], count)
+    points = np.concatenate([row.data[: row.count], row.samples[: row.count]])
+    colours = np.repeat([DATA, SAMPLES], row.count)
     order = np.random.default_rng(0).permutation(len(points))
-    panel.scatter(
-        *points[order].T, c=colours[order], s=0.8, alpha=0.35, marker="o", linewidths=0, rasterized=True
-    )
+    panel.scatter(*points[order].T, c=colours[order], s=0.8, alpha=0.35, marker="o", linewidths=0, rasterized=True)
     low, high = row.axis[0], row.axis[-1]
     outside = ((row.samples < low) | (row.samples > high)).any(1).mean()
     if outside >= 0.005:
@@ -133,8 +143,9 @@ def _heat(panel: Axes, row: Row, values: np.ndarray, colours: Colormap, scale: N
     # A grid's values stand at the middles of its cells, so the picture reaches half a cell beyond the box.
     half = (row.axis[1] - row.axis[0]) / 2
     low, high = row.axis[0] - half, row.axis[-1] + half
+    # Far above the scale all is one colour; infinities would spoil the interpolation beside them.
     panel.imshow(
-        values, origin="lower", extent=(low, high, low, high), cmap=colours, norm=scale,
+        values.clip(max=2 * scale.vmax), origin="lower", extent=(low, high, low, high), cmap=colours, norm=scale,
         interpolation="bilinear", interpolation_stage="data",
     )  # fmt: skip
 
@@ -179,10 +190,13 @@ def _draw_row(panels: Sequence[Axes], row: Row, energy_scale: Normalize, density
         low, high = row.axis[0], row.axis[-1]
         panel.set(xlim=(low, high), ylim=(low, high), xticks=[], yticks=[], aspect="equal")
         panel.spines[["top", "right"]].set_visible(True)
-    title = "\n".join(textwrap.wrap(row.title, 22, max_lines=2, placeholder=" …"))
+    # Two lines of the usual letters or three of smaller ones fit the margin.
+    lines, size = textwrap.wrap(row.title, 22), 8.0
+    if len(lines) > 2:
+        lines, size = textwrap.wrap(row.title, 27, max_lines=3, placeholder=" …"), 6.5
     points.text(
-        -0.05, 0.5, title, transform=points.transAxes, ha="right", va="center", rotation=90,
-        multialignment="center",
+        -0.05, 0.5 - NUMBERS / PANEL / 2, "\n".join(lines), transform=points.transAxes, ha="right", va="center",
+        rotation=90, multialignment="center", size=size,
     )  # fmt: skip
 
 
@@ -250,23 +264,26 @@ def draw(
             (1, 1, ENERGY_COLOURS, energy_scale, clipped, f"nats (red: {HIGHEST:.0f} and above)"),
             (2, 2, DENSITY_COLOURS, density_scale, sharper, "density / highest density of the data, per row"),
         ):
+            x, y, wide, high = place(column, bars, 0.07, columns)
+            inset = 0.05 / PAGE  # keeps the outermost numbers from those of the next bar and from the edge
             bar = figure.colorbar(
                 ScalarMappable(scale, colours),
-                cax=figure.add_axes(place(column, bars, 0.07, columns)),
+                cax=figure.add_axes((x + inset, y, wide - 2 * inset, high)),
                 orientation="horizontal",
                 extend="max" if beyond else "neither",
                 extendfrac=0.04 / columns,
             )
             bar.set_label(label, size=7)
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "¼", "½", "¾", "1"])
-        x, y, _, high = place(0, bars, 0.07)
         low, up = rows[0].axis[0], rows[0].axis[-1]
         boxes = {(row.axis[0], row.axis[-1]) for row in rows}
-        box = f"Box: [{low:g}, {up:g}]².".replace("-", "−") + " " if len(boxes) == 1 else ""
+        box = f"Box [{low:g}, {up:g}]²; ".replace("-", "−") if len(boxes) == 1 else ""
+        counts = sorted({row.count for row in rows})
+        count = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         figure.text(
             0.01, y + high,
-            f"{box}Pictures: the first\nseed, never the best. Numbers:\n"
-            "nats (KL), mean ± sd over seeds;\nTV: total variation, same pair.",
+            f"{box}{count} points of each\ncolour; first seed, never the best.\n"
+            "KL in nats; TV: total variation, same\npair; mean ± sd over the seeds.",
             ha="left", va="top", size=6, color=SMALL_PRINT, linespacing=1.25,
         )  # fmt: skip
         save(figure, outputs)

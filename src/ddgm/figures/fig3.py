@@ -8,7 +8,7 @@ import numpy as np
 from ddgm.errors import UserError
 from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images
 
-MOST = 10  # samples across and down
+MOST = 10  # samples across; down there are as many as interpolations
 
 
 def interpolation_picture(interpolations: np.ndarray) -> np.ndarray:
@@ -39,10 +39,12 @@ def draw(samples: Path, outputs: Sequence[Path], title: str) -> None:
             f"{samples}: 'interpolations' has the shape {arrays['interpolations'].shape}, but the figure needs "
             "at least 3 steps: two end points and what lies between them"
         )
+    rows = min(len(between), len(drawn))
+    columns = min(MOST, len(drawn) // rows)
     with look():
         draw_pictures(
-            [interpolation_picture(between), mosaic(grid(drawn, MOST))],
-            [f"(a) {title}: from end point to end point in z", "(b) samples"],
+            [interpolation_picture(between), mosaic(grid(drawn, rows, columns))],
+            [f"(a) {title}: lines in z", "(b) samples"],
             f"{first_of(len(arrays['samples']))}; samples as they came, none chosen",
             outputs,
         )

@@ -1,9 +1,10 @@
 """Figure 4: samples of the convolutional generator (section 4, CelebA and LSUN bedrooms)."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images
+from ddgm.figures.style import PAGE, draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images
 
 MOST = 8  # samples across and down
 
@@ -15,10 +16,13 @@ def draw(samples: Path, outputs: Sequence[Path], title: str) -> None:
     """
     images = read_arrays(samples, {"samples": ("S", "n", "C", "H", "W")})["samples"]
     require_images(samples, "samples", images)
+    columns = min(MOST, math.isqrt(images.shape[1]))
+    rows = min(MOST, images.shape[1] // columns)
     with look():
         draw_pictures(
-            [mosaic(grid(images[0], MOST))],
+            [mosaic(grid(images[0], rows, columns))],
             [title],
             f"{first_of(len(images))}; samples as they came, none chosen",
             outputs,
+            wide=PAGE * max(columns, 4) / MOST,
         )

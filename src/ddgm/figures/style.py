@@ -3,6 +3,8 @@
 The figures read arrays and tables and never touch the models: nothing here imports torch.
 """
 
+import io
+import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ddgm.errors import UserError
 from ddgm.whole_file import whole_file
@@ -26,12 +29,6 @@ ENERGY = "#555555"
 ENTROPY = "#117755"
 SMALL_PRINT = "#555555"
 
-# Neither dates nor versions: the same input gives the same bytes.
-_METADATA = {
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-
 
 @contextmanager
 def look() -> Iterator[None]:
@@ -40,9 +37,9 @@ def look() -> Iterator[None]:
         yield
 
 
-def blank_page(tall: float) -> Figure:
-    """A figure as wide as the page and `tall` inches high, whose parts stay where they are put."""
-    figure = Figure(figsize=(PAGE, tall))
+def blank_page(tall: float, wide: float = PAGE) -> Figure:
+    """A figure of `wide` by `tall` inches whose parts stay where they are put."""
+    figure = Figure(figsize=(wide, tall))
     figure.set_layout_engine("none")
     return figure
 
@@ -52,18 +49,28 @@ def first_of(seeds: int) -> str:
     return "the only seed" if seeds == 1 else f"the first of {seeds} seeds"
 
 
-def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI) -> None:
+def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colours: bool = False) -> None:
     """Write `figure` to each of `outputs` (.png, .pdf), whole or not at all, the same bytes every time.
 
-    Raises UserError for another ending.
+    A PNG gets 256 colours chosen for it, a third of the size, to the eye the same; with `exact_colours` it keeps
+    its own. Raises UserError for another ending.
     """
     for output in outputs:
-        if output.suffix not in _METADATA:
+        if output.suffix not in (".png", ".pdf"):
             raise UserError(f"{output}: a figure is written as .png or .pdf; name an output that ends so")
     for output in outputs:
-        options = {"pil_kwargs": {"compress_level": 9}} if output.suffix == ".png" else {}
         with whole_file(output) as path:
-            figure.savefig(path, dpi=dpi, metadata=_METADATA[output.suffix], **options)
+            if output.suffix == ".pdf":
+                # Neither date nor version: the same input gives the same bytes.
+                figure.savefig(path, dpi=dpi, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+                continue
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=dpi)
+            # Read back as pixels alone, the PNG loses what matplotlib says of itself.
+            picture = Image.open(drawn).convert("RGB")
+            if not exact_colours:
+                picture = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+            picture.save(path, optimize=True, dpi=(dpi, dpi))
 
 
 def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]]) -> dict[str, np.ndarray]:
@@ -78,7 +85,7 @@ def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]]) -> dict
             if missing:
                 raise UserError(f"{path} holds no array {missing[0]!r}, only {sorted(archive)}; sample again")
             arrays = {name: archive[name] for name in wanted}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as fault:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as fault:
         raise UserError(f"{path} cannot be read as an npz file ({fault}); sample again") from fault
     lengths: dict[str, int] = {}
     for name, shape in wanted.items():
@@ -126,19 +133,14 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def gap(images: np.ndarray) -> int:
-    """The white line between neighbouring `images` (..., H, W), in their pixels."""
-    return max(1, images.shape[-1] // 24)
-
-
 def mosaic(images: np.ndarray, apart: Sequence[int] = ()) -> np.ndarray:
     """Tiles (rows, columns, C, H, W) uint8 as one picture (height, width, 3) uint8, on white.
 
     The columns whose numbers are in `apart` stand off from the column on their left by a wider gap.
     """
     rows, columns, _, height, width = images.shape
-    line = gap(images)
-    left = [column * (width + line) + 5 * line * sum(a <= column for a in apart) for column in range(columns)]
+    line, wider = max(1, width // 24), max(1, width // 4)
+    left = [column * (width + line) + wider * sum(a <= column for a in apart) for column in range(columns)]
     picture = np.full((rows * (height + line) - line, left[-1] + width, 3), 255, np.uint8)
     for row in range(rows):
         top = row * (height + line)
@@ -148,43 +150,51 @@ def mosaic(images: np.ndarray, apart: Sequence[int] = ()) -> np.ndarray:
     return picture
 
 
-def grid(images: np.ndarray, most: int) -> np.ndarray:
-    """The first of `images` (n, C, H, W) as rows and columns (r, c, C, H, W): `most` each way, or what n allows."""
-    columns = min(most, int(np.sqrt(len(images))))
-    rows = min(most, len(images) // columns)
+def grid(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The first of `images` (n, C, H, W), n >= rows * columns, row by row: (rows, columns, C, H, W)."""
     return images[: rows * columns].reshape(rows, columns, *images.shape[1:])
 
 
 def draw_pictures(
-    pictures: Sequence[np.ndarray], headings: Sequence[str], small_print: str, outputs: Sequence[Path]
+    pictures: Sequence[np.ndarray],
+    headings: Sequence[str],
+    small_print: str,
+    outputs: Sequence[Path],
+    wide: float = PAGE,
 ) -> None:
-    """Pictures (height, width, 3) uint8 side by side under their headings, small print below, on one page width.
+    """Pictures (height, width, 3) uint8 side by side under their headings, small print below, `wide` inches in all.
 
     Each pixel of a picture becomes a whole number of printed dots, so that none is smeared or wider than its
     neighbour; the dots per inch follow from it and lie near DPI.
     """
     # Everything is counted in the pictures' own pixels; `scale` dots make one of them.
-    margin = max(2, pictures[0].shape[1] // 150)
-    between = pictures[0].shape[1] // 18
+    margin = max(1, pictures[0].shape[1] // 150)
+    between = pictures[0].shape[1] // 14
     across = sum(p.shape[1] for p in pictures) + between * (len(pictures) - 1) + 2 * margin
-    scale = max(1, round(PAGE * DPI / across))
-    pixel = PAGE / across  # inches
-    above, below = round(0.19 / pixel), round(0.19 / pixel)
+    scale = max(1, round(wide * DPI / across))
+    pixel = wide / across  # inches
+    letter = 0.6 * 8 / 72  # inches, as wide as letters of 8 points are on average, or a little less
+    wrapped = [
+        textwrap.wrap(heading, max(8, int(picture.shape[1] * pixel / letter)))
+        for picture, heading in zip(pictures, headings, strict=True)
+    ]
+    above, below = round((0.05 + 0.14 * max(map(len, wrapped))) / pixel), round(0.19 / pixel)
     tallest = max(p.shape[0] for p in pictures)
-    down = tallest + above + below
+    down = above + tallest + below
 
-    figure = blank_page(down * pixel)
+    figure = blank_page(down * pixel, wide)
     left = margin
-    for picture, heading in zip(pictures, headings, strict=True):
+    for picture, lines in zip(pictures, wrapped, strict=True):
         height, width = picture.shape[:2]
         bottom = below + tallest - height
         axes = figure.add_axes((left / across, bottom / down, width / across, height / down))
         # "none" is whole dots in the PNG, and in the PDF the pixels themselves.
         axes.imshow(picture, interpolation="none", aspect="auto")
         axes.set_axis_off()
-        figure.text(left / across, 1 - 0.5 * above / down, heading, ha="left", va="center")
+        base = 1 - (above - 0.04 / pixel) / down
+        figure.text(left / across, base, "\n".join(lines), ha="left", va="bottom")
         left += width + between
     figure.text(
         1 - margin / across, 0.45 * below / down, small_print, ha="right", va="center", size=6, color=SMALL_PRINT
     )
-    save(figure, outputs, dpi=scale * across / PAGE)
+    save(figure, outputs, dpi=scale * across / wide, exact_colours=True)

@@ -1,0 +1,75 @@
+"""Evidence where the density of the data is not known: what the energy says of other inputs, how the samples vary.
+
+An energy that models the data is low on held-out examples as on training ones, about as low on samples, and higher on
+inputs of other kinds; samples that have not collapsed vary as much as the data.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from ddgm.experiment import describe, load, scale_pixels
+from ddgm.metrics.table import write
+from ddgm.sampling import draw_samples, energies
+
+
+def other_kinds(x: Tensor, limits: tuple[float, float], stream: torch.Generator) -> dict[str, Tensor]:
+    """Inputs that are no data, made from examples x (N, C, H, W): inverted, pixels shuffled, uniform noise."""
+    low, high = limits
+    flat = x.flatten(1)
+    order = torch.rand(flat.shape, generator=stream).argsort(1)
+    return {
+        "inverted": low + high - x,
+        "shuffled": flat.gather(1, order).view_as(x),
+        "noise": torch.rand(x.shape, generator=stream) * (high - low) + low,
+    }
+
+
+def separation(energy_data: NDArray[Any], energy_other: NDArray[Any]) -> float:
+    """AUROC of the energy as a detector of the other kind: 1 if all of it lies higher than the data, ½ if alike."""
+    kind = np.r_[np.zeros(len(energy_data)), np.ones(len(energy_other))]
+    return float(roc_auc_score(kind, np.r_[energy_data, energy_other]))
+
+
+def spread(samples: Tensor, data: Tensor) -> float:
+    """The samples' total variance over the data's: near 0 once they all look alike, 1 where they vary as the data."""
+    return float(samples.flatten(1).var(0).sum() / data.flatten(1).var(0).sum())
+
+
+def evaluate(
+    experiment: str,
+    directory: Path,
+    settings: dict[str, Any],
+    dataset: dict[str, Any],
+    target: Path,
+    train: Path,
+    test: Path,
+) -> None:
+    """Measure every seed of an image experiment into one tidy table; `train` and `test` are prepared arrays."""
+    row = describe(directory)["row"]
+    limits = row["range"]
+
+    def examples(array: Path, stream: np.random.Generator) -> Tensor:
+        stored = np.load(array, mmap_mode="r")
+        chosen = np.sort(stream.permutation(len(stored))[: settings["batch"]])
+        return scale_pixels(torch.from_numpy(stored[chosen]), limits)
+
+    rows = []
+    for seed in row["seeds"]:
+        choice, stream = np.random.default_rng(settings["seed"]), torch.Generator().manual_seed(settings["seed"])
+        energy, generator = load(directory, seed)
+        inputs = {"train": examples(train, choice), "test": examples(test, choice)}
+        inputs["samples"] = draw_samples(generator, settings["batch"], row["schedule"]["batch"], stream)
+        inputs |= other_kinds(inputs["test"], limits, stream)
+        found = {kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()}
+        values = {f"energy_{kind}": float(value.mean()) for kind, value in found.items()}
+        for kind in ("train", "samples", "inverted", "shuffled", "noise"):
+            values[f"auroc_{kind}"] = separation(found["test"], found[kind])
+        values["spread"] = spread(inputs["samples"], inputs["test"])
+        rows += [(experiment, seed, metric, value) for metric, value in values.items()]
+    write(rows, target)

@@ -1,0 +1,25 @@
+"""Tidy tables: one row for each experiment, seed and metric, and their summary over seeds."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ddgm.whole_file import whole_file
+
+COLUMNS = ["experiment", "seed", "metric", "value"]
+
+
+def write(rows: list[tuple[str, int, str, float]], target: Path) -> None:
+    """Write rows of (experiment, seed, metric, value) as CSV, six significant digits."""
+    with whole_file(target) as path:
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.6g")
+
+
+def tabulate(tables: list[Path], titles: dict[str, str], target: Path) -> None:
+    """Gather tables into one row for each experiment and metric: n seeds, mean, sd (empty for one seed)."""
+    rows = pd.concat([pd.read_csv(table) for table in tables])
+    summary = rows.groupby(["experiment", "metric"], sort=False)["value"].agg(["count", "mean", "std"]).reset_index()
+    summary.insert(1, "title", summary["experiment"].map(titles))
+    with whole_file(target) as path:
+        named = summary.rename(columns={"count": "seeds", "std": "sd"})
+        named.to_csv(path, index=False, float_format="%.4g")

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def energy_loss(energy_data: Tensor, energy_samples: Tensor) -> Tensor:
-    """E[E(x+)] - E[E(x-)], whose gradient is Eq. 7's positive phase less its negative phase (Eq. 12): (S, N) -> (S,)."""
+    """E[E(x+)] - E[E(x-)]: its gradient is the positive less the negative phase of Eqs. 7 and 12; (S, N) -> (S,)."""
     return energy_data.mean(1) - energy_samples.mean(1)
 
 

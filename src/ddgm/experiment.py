@@ -1,0 +1,83 @@
+"""A row of params.yaml becomes nets; a saved directory becomes nets again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ddgm.energy import build_energy
+from ddgm.ensemble import Ensemble
+from ddgm.errors import UserError
+from ddgm.generator import Generator, build_generator
+from ddgm.whole_file import whole_file
+
+WEIGHTS, HISTORY, EXPERIMENT, PROVENANCE = (
+    "weights.safetensors", "history.csv", "experiment.json", "provenance.json",
+)  # fmt: skip
+
+
+def build(row: dict[str, Any], shape: tuple[int, ...], seed: int) -> tuple[nn.Module, Generator]:
+    """The energy and the generator of one seed, for data of `shape`, with the starting weights of that seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_energy(row["energy"], shape), build_generator(row["generator"], shape)
+
+
+def build_ensembles(row: dict[str, Any], shape: tuple[int, ...], seeds: list[int]) -> tuple[Ensemble, Ensemble]:
+    """The energies and the generators of several seeds, each as one ensemble."""
+    pairs = [build(row, shape, seed) for seed in seeds]
+    return Ensemble([energy for energy, _ in pairs]), Ensemble([generator for _, generator in pairs])
+
+
+def scale_pixels(x: Tensor, limits: tuple[float, float]) -> Tensor:
+    """uint8 pixels 0..255 to floats from low to high."""
+    low, high = limits
+    return x.float() * ((high - low) / 255) + low
+
+
+def save_weights(directory: Path, weights: dict[int, dict[str, dict[str, Tensor]]]) -> None:
+    """Write {seed: {net: state dictionary}} as one safetensors file, tensors named seed.net.parameter."""
+    flat = {
+        f"{seed}.{net}.{name}": value.detach().to("cpu").contiguous()
+        for seed, nets in weights.items()
+        for net, state in nets.items()
+        for name, value in state.items()
+    }
+    with whole_file(directory / WEIGHTS) as path:
+        save_file(flat, path)
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """The experiment's name, row and data shape that a model directory was trained with."""
+    try:
+        return json.loads((directory / EXPERIMENT).read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory} holds no trained model ({EXPERIMENT} is missing): train one with 'ddgm train EXPERIMENT'"
+        ) from None
+
+
+def load(directory: str | Path, seed: int | None = None, averaged: bool = True) -> tuple[nn.Module, Generator]:
+    """The trained energy and generator of one seed (the first by default), ready to evaluate, on the CPU.
+
+    `averaged` takes the exponentially averaged weights where the experiment kept any. Raises UserError for a
+    directory without a model and for a seed that was not trained.
+    """
+    directory = Path(directory)
+    about = describe(directory)
+    row, shape = about["row"], tuple(about["shape"])
+    seed = row["seeds"][0] if seed is None else seed
+    if seed not in row["seeds"]:
+        raise UserError(f"{directory} has no seed {seed}: allowed are {', '.join(map(str, row['seeds']))}")
+    tensors = load_file(directory / WEIGHTS)
+    energy, generator = build(row, shape, seed)
+    for net, module in (("energy", energy), ("generator", generator)):
+        kept = averaged and row["average"][net] > 0
+        prefix = f"{seed}.{net}_average." if kept else f"{seed}.{net}."
+        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        module.load_state_dict(state)
+        module.eval()
+    return energy, generator

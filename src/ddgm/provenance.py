@@ -1,0 +1,69 @@
+"""Where a result comes from: code version, library versions, device, data checksum."""
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ddgm
+
+ROOT = Path(__file__).parents[2]
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def code_version() -> str:
+    """The package's version and, in a git checkout, its commit, with '-dirty' for uncommitted changes."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ddgm.__version__
+    return f"{ddgm.__version__}+{described}"
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    return {"ddgm": code_version(), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def of_run(data: str, device: torch.device, seconds: float) -> dict[str, Any]:
+    """The provenance of a finished training."""
+    return {
+        "versions": versions(),
+        "device": f"{device.type}: {device_name(device)}",
+        "threads": torch.get_num_threads(),
+        "data_sha256": data,
+        "seconds": round(seconds, 1),
+    }
+
+
+def opening_lines(name: str, row: dict[str, Any], array: Path, device: torch.device, threads: int) -> Iterator[str]:
+    """The first lines of a training's log: everything that was chosen."""
+    yield f"experiment {name}: {row['title']}"
+    yield f"data       {array}, sha256 {checksum(array)[:16]}"
+    yield f"device     {device.type} ({device_name(device)}), {threads} CPU thread(s)"
+    yield f"seeds      {', '.join(map(str, row['seeds']))}"
+    yield "versions   " + ", ".join(f"{library} {version}" for library, version in versions().items())
+    for key in ("range", "energy", "generator", "objective", "entropy", "optimiser", "schedule", "average"):
+        yield f"{key:<10} {row[key]}"

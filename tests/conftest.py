@@ -1,0 +1,75 @@
+"""Rows and data that several test modules start from."""
+
+import copy
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[1]
+# Tests compare numbers to the last bit: one thread, whatever machine they run on.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def parameters():
+    """params.yaml as committed; a test may change its copy."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture
+def planar_row(parameters):
+    """A two-dimensional experiment that trains in a second: two seeds, small nets, every feature switched on."""
+    row = copy.deepcopy(parameters["experiments"]["four_spin_neighbour"])
+    row["seeds"] = [0, 1]
+    row["energy"]["hidden"] = row["generator"]["hidden"] = [16, 16]
+    row["schedule"].update(steps=30, batch=32)
+    return row
+
+
+@pytest.fixture
+def digit_row(parameters):
+    """A digit experiment that trains in a second: one seed, noise in the features."""
+    row = copy.deepcopy(parameters["experiments"]["toy_digits"])
+    row["seeds"] = [3]
+    row["energy"].update(hidden=[24, 12], experts=8)
+    row["generator"]["hidden"] = [16]
+    row["schedule"].update(steps=20, batch=16)
+    return row
+
+
+@pytest.fixture
+def image_row(parameters):
+    """A convolutional experiment on 16x16 colour images."""
+    row = copy.deepcopy(parameters["experiments"]["toy_faces"])
+    row["energy"].update(hidden=[4, 8], experts=8)
+    row["generator"].update(hidden=[8, 4], latent=5)
+    row["schedule"].update(steps=10, batch=8)
+    return row
+
+
+@pytest.fixture
+def planar_data():
+    return torch.from_numpy(np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32))
+
+
+@pytest.fixture
+def digit_data():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), np.uint8))
+
+
+@pytest.fixture
+def image_data():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8))
+
+
+@pytest.fixture(scope="session")
+def mirror():
+    """The folder with real data files, where this machine has one."""
+    folder = Path(os.environ.get("DDGM_MIRROR", ROOT.parent / "shared" / "mirror"))
+    if not folder.is_dir():
+        pytest.skip(f"no data mirror at {folder}: set DDGM_MIRROR to a folder with mnist/, celeba/, lsun/")
+    return folder

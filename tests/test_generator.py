@@ -1,0 +1,57 @@
+"""The generator: its shapes, its prior and its batch normalisation."""
+
+import pytest
+import torch
+
+from ddgm.generator import BatchNorm, build_generator, prior
+
+DENSE = {
+    "kind": "dense", "latent": 4, "hidden": [16, 8], "activation": "relu", "output": "none", "noise": 0.0,
+    "shift": 0.0, "start": None,
+}  # fmt: skip
+LAB = {
+    **DENSE,
+    "kind": "convolutional",
+    "latent": 100,
+    "hidden": [1024, 512, 256, 128],
+    "output": "tanh",
+    "start": 0.01,
+}
+
+
+@pytest.mark.parametrize(("row", "shape"), [(DENSE, (2,)), (DENSE, (1, 8, 8)), (LAB, (3, 64, 64))])
+def test_samples_have_the_datas_shape(row, shape):
+    generator = build_generator(row, shape)
+    assert generator(torch.randn(3, row["latent"])).shape == (3, *shape)
+
+
+def test_the_labs_convolutional_nets_have_the_papers_layers():
+    layers = [m for m in build_generator(LAB, (3, 64, 64)).modules() if isinstance(m, torch.nn.ConvTranspose2d)]
+    assert [(m.in_channels, m.out_channels, m.kernel_size) for m in layers] == [
+        (1024, 512, (5, 5)), (512, 256, (5, 5)), (256, 128, (5, 5)), (128, 3, (5, 5)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(64, 3), (16, 3, 4, 4)])
+def test_batch_norm_gives_each_channel_its_scale_and_shift(shape):
+    torch.manual_seed(0)
+    norm = BatchNorm(3, shift=0.1).double()
+    with torch.no_grad():
+        norm.scale.copy_(torch.tensor([0.5, 1.0, 2.0]))
+    out = norm(torch.randn(shape).double() * 7 + 3).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(out.mean(1), torch.full((3,), 0.1).double())
+    torch.testing.assert_close(out.std(1, correction=0), norm.scale.detach(), rtol=1e-6, atol=1e-8)
+
+
+def test_batch_norm_is_the_same_when_sampling_as_when_training():
+    torch.manual_seed(0)
+    generator, z = build_generator(DENSE, (2,)), torch.randn(8, 4)
+    assert torch.equal(generator.train()(z), generator.eval()(z))
+
+
+def test_the_prior_is_uniform_on_minus_one_to_one_and_repeats_with_its_stream():
+    z = prior(20000, 3, torch.Generator().manual_seed(1))
+    assert z.abs().max() <= 1
+    assert z.mean().abs() < 0.01
+    assert z.var().item() == pytest.approx(1 / 3, abs=0.01)
+    assert torch.equal(z[:5], prior(5, 3, torch.Generator().manual_seed(1))[:5])

@@ -1,0 +1,240 @@
+"""Updates, seeds, resuming and stopping."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import ddgm
+from ddgm.errors import UserError
+from ddgm.experiment import build
+from ddgm.pair import Pair, clip_scale
+from ddgm.training import train
+
+CPU = torch.device("cpu")
+
+
+def weights(ensemble):
+    return {name: value.detach().clone() for name, value in ensemble.parameters.items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def saved_array(folder, data):
+    path = folder / "train.npy"
+    np.save(path, data.numpy())
+    return path
+
+
+@pytest.fixture(params=["planar", "digit", "image"])
+def pair(request):
+    return Pair(request.getfixturevalue(f"{request.param}_row"), request.getfixturevalue(f"{request.param}_data"), CPU)
+
+
+def test_an_energy_step_leaves_the_generator_untouched_and_the_reverse(pair):
+    pair.draw_latent()
+    energy, generator = weights(pair.energy), weights(pair.generator)
+    pair.update_energy()
+    assert same(generator, weights(pair.generator)) and not same(energy, weights(pair.energy))
+    energy = weights(pair.energy)
+    pair.update_generator()
+    assert same(energy, weights(pair.energy)) and not same(generator, weights(pair.generator))
+
+
+def test_seeds_trained_together_are_the_seeds_trained_alone(planar_row, planar_data):
+    # Adam turns a gradient of 1e-9 into a whole step, so that rounding would decide; Adagrad's eps keeps it small.
+    planar_row["optimiser"] = {
+        "kind": "adagrad",
+        "energy_rate": 0.01,
+        "generator_rate": 0.01,
+        "eps": 1e-6,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+    }
+    together = Pair(planar_row, planar_data, CPU)
+    alone = Pair({**planar_row, "seeds": [1]}, planar_data, CPU)
+    for _ in range(10):
+        both, one = together.round(), alone.round()
+    torch.testing.assert_close(both[1], one[0], rtol=1e-3, atol=1e-4)
+    for name, value in together.energy.weights(1).items():
+        torch.testing.assert_close(value, alone.energy.weights(0)[name], rtol=1e-3, atol=1e-4)
+
+
+def test_an_ensemble_computes_each_net_on_its_own_batch(planar_row):
+    pairs = [build(planar_row, (2,), seed) for seed in (0, 1)]
+    ensemble = ddgm.ensemble.Ensemble([energy for energy, _ in pairs])
+    x = torch.randn(2, 5, 2)
+    torch.testing.assert_close(ensemble(x), torch.stack([pairs[0][0](x[0]), pairs[1][0](x[1])]))
+
+
+@pytest.mark.parametrize("kind", ["planar", "digit", "image"])
+@pytest.mark.parametrize("k", [7, 10])
+def test_k_steps_then_resumed_are_to_the_bit_the_steps_in_one_go(kind, k, tmp_path, request):
+    row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")
+    row["average"] = {"energy": 0.9, "generator": 0.8}
+    row["schedule"]["steps"] = 16
+    array = saved_array(tmp_path, data)
+    train("x", row, array, tmp_path / "whole", tmp_path / "whole.pt")
+    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt", until=k)
+    assert (tmp_path / "parts.pt").exists() and not (tmp_path / "parts").exists()
+    torch.manual_seed(999)
+    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt")
+    for file in ("weights.safetensors", "history.csv", "experiment.json"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+    assert not (tmp_path / "parts.pt").exists()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(digit_row, digit_data, tmp_path):
+    array = saved_array(tmp_path, digit_data)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train("x", {**digit_row, "seeds": [seed]}, array, tmp_path / name, tmp_path / f"{name}.pt")
+    history = {name: (tmp_path / name / "history.csv").read_bytes() for name in "abc"}
+    assert history["a"] == history["b"] != history["c"]
+    assert (tmp_path / "a/weights.safetensors").read_bytes() == (tmp_path / "b/weights.safetensors").read_bytes()
+
+
+def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_path):
+    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "x.pt")
+    averaged, _ = ddgm.load(tmp_path / "model", seed=1)
+    raw, generator = ddgm.load(tmp_path / "model", seed=1, averaged=False)
+    x = torch.randn(4, 2)
+    assert not torch.allclose(averaged(x), raw(x), atol=1e-6), "averaged weights lag behind"
+    assert generator(torch.rand(4, 4)).shape == (4, 2)
+    history = pd.read_csv(tmp_path / "model/history.csv")
+    assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy"]
+    assert history["seed"].tolist() == [0, 1] and history["step"].tolist() == [30, 30]
+    provenance = json.loads((tmp_path / "model/provenance.json").read_text())
+    assert set(provenance) == {"versions", "device", "threads", "data_sha256", "seconds"}
+    with pytest.raises(UserError, match=r"has no seed 7: allowed are 0, 1"):
+        ddgm.load(tmp_path / "model", seed=7)
+
+
+def test_the_averaged_weights_are_the_exponential_average(planar_row, planar_data):
+    planar_row["average"] = {"energy": 0.5, "generator": 0.0}
+    pair = Pair(planar_row, planar_data, CPU)
+    by_hand = weights(pair.energy)
+    for _ in range(3):
+        pair.round()
+        by_hand = {name: 0.5 * value + 0.5 * pair.energy.parameters[name].detach() for name, value in by_hand.items()}
+    for name, value in pair.averages["energy"].items():
+        torch.testing.assert_close(value, by_hand[name])
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_and_the_seed_named(planar_row, planar_data, tmp_path):
+    planar_row["optimiser"].update(energy_rate=1e30, generator_rate=1e30)
+    array = saved_array(tmp_path, planar_data)
+    with pytest.raises(UserError, match=r"x, seed 0: \w+ is -?(nan|inf) at step \d+ .*lower the rates"):
+        train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data, tmp_path):
+    array = saved_array(tmp_path, planar_data)
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt", until=5)
+    other = copy.deepcopy(planar_row)
+    other["optimiser"]["energy_rate"] = 0.5
+    with pytest.raises(UserError, match=r"row\.optimiser\.energy_rate = 0\.001, and now it is 0\.5"):
+        train("x", other, array, tmp_path / "model", tmp_path / "x.pt")
+    train("x", other, array, tmp_path / "model", tmp_path / "x.pt", restart=True)
+    with pytest.raises(UserError, match=r"model of x made with optimiser\.energy_rate = 0\.5"):
+        train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+
+
+def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=r"x\.pt cannot be read as a checkpoint: delete it"):
+        train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "x.pt")
+
+
+def test_cuda_asked_for_where_there_is_none_is_refused(planar_row, planar_data, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(UserError, match="write 'auto' or 'cpu'"):
+        train(
+            "x", {**planar_row, "device": "cuda"}, saved_array(tmp_path, planar_data), tmp_path / "m", tmp_path / "x.pt"
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_training_on_cuda_follows_the_cpus(planar_row, planar_data):
+    pairs = [Pair(planar_row, planar_data, torch.device(name)) for name in ("cpu", "cuda")]
+    start = [pair.energy(planar_data[None].expand(2, -1, -1).to(pair.device)).cpu() for pair in pairs]
+    torch.testing.assert_close(*start, rtol=1e-4, atol=1e-4)
+    for pair in pairs:
+        assert torch.isfinite(pair.round()).all()
+
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+from ddgm.errors import UserError
+from ddgm.training import train
+from ddgm.progress import start_log
+row, array, folder, minutes = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
+start_log(folder / "log")
+try:
+    train("x", row, array, folder / "model", folder / "x.pt", checkpoint_minutes=minutes)
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def start_trainer(row, array, folder, minutes):
+    command = [sys.executable, "-c", TRAIN, json.dumps(row), str(array), str(folder), str(minutes)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_killed_training_goes_on_to_the_bit(number, planar_row, planar_data, tmp_path):
+    planar_row["schedule"]["steps"] = 300
+    array = saved_array(tmp_path, planar_data)
+    train("x", planar_row, array, tmp_path / "whole", tmp_path / "whole.pt")
+    # Killed outright, only what was saved on the way is left; asked to stop, it saves what it has.
+    running = start_trainer(planar_row, array, tmp_path, 0.0 if number == signal.SIGKILL else 5.0)
+    if number == signal.SIGKILL:
+        wait_for(lambda: (tmp_path / "x.pt").exists())
+    else:
+        wait_for(lambda: "versions" in ((tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""))
+        time.sleep(0.5)
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    assert running.returncode != 0 and (tmp_path / "x.pt").exists() and not (tmp_path / "model").exists()
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    for file in ("weights.safetensors", "history.csv"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
+
+
+def test_a_second_trainer_of_one_run_is_refused_with_what_to_type(planar_row, planar_data, tmp_path):
+    planar_row["schedule"]["steps"] = 100000
+    array = saved_array(tmp_path, planar_data)
+    running = start_trainer(planar_row, array, tmp_path, 5.0)
+    try:
+        wait_for(lambda: (tmp_path / "x.lock").exists() and (tmp_path / "x.lock").read_text().strip())
+        with pytest.raises(UserError, match=rf"process {running.pid} is training x already: .*'kill {running.pid}'"):
+            train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def test_clipping_bounds_each_seeds_gradient_on_its_own():
+    gradients = (torch.tensor([[3.0, 0.0], [0.3, 0.0]]), torch.tensor([[4.0], [0.4]]))
+    assert clip_scale(gradients, 1.0).tolist() == pytest.approx([0.2, 1.0])
