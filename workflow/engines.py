@@ -292,9 +292,10 @@ def record(flow: Any, repo: Any) -> None:
     if not stages:
         return
     with lock_repo(repo), repo.scm_context(quiet=True):
+        links = "symlink" in repo.cache.local.cache_types  # a copy stays as it is, with its time
         for stage in stages:
             stage.save()
-            stage.commit()
+            stage.commit(relink=links)
         stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
     print(f"dvc.lock: recorded {len(stages)} results")
 

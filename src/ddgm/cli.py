@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 130 when interrupted."""
     args = parser().parse_args(argv)
     log = start_log(args.log)
+    # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         params = parameters.load(args.params)
         if "branch" in args:
-            args.branch = args.branch or parameters.default_branch(params, getattr(args, "experiment", None))
+            args.branch = parameters.choose_branch(params, args.branch, getattr(args, "experiment", None))
         args.run(args, params)
     except UserError as error:
         log.error(f"ddgm: {error}")

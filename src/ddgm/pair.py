@@ -167,7 +167,7 @@ def optimiser(row: dict[str, Any], net: str, ensemble: Ensemble) -> torch.optim.
 
 def clip_scale(gradients: tuple[Tensor, ...], largest: float) -> Tensor:
     """The factor, at most 1, that brings each seed's gradient to norm `largest`: tensors (S, ...) -> (S,)."""
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    norm = torch.stack([g.square().reshape(len(g), -1).sum(1) for g in gradients]).sum(0).sqrt()
     return (largest / (norm + 1e-12)).clamp_max(1)
 
 

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ddgm.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 FIGURES = ("fig2", "fig3", "fig4")
+BRANCHES = ("paper", "toy")
 
 
 def load(source: str) -> dict[str, Any]:
@@ -78,9 +80,11 @@ def mirror(file: str = "params.yaml") -> str | None:
     return (yaml.safe_load(path.read_text()) or {}).get("mirror") if path.exists() else None
 
 
-def default_branch(parameters: dict[str, Any], experiment: str | None) -> str:
-    """The branch that shows an experiment, or `paper` where none is named."""
-    return branch_of(parameters, experiment) if experiment else "paper"
+def choose_branch(parameters: dict[str, Any], branch: str | None, experiment: str | None) -> str:
+    """The branch that was asked for, else the one that shows the experiment, else `paper`."""
+    if branch and branch not in BRANCHES:
+        raise UserError(f"there is no branch '{branch}'{nearest(branch, list(BRANCHES))}")
+    return branch or (branch_of(parameters, experiment) if experiment else "paper")
 
 
 def branch_of(parameters: dict[str, Any], experiment: str) -> str:
@@ -96,8 +100,11 @@ def branch_of(parameters: dict[str, Any], experiment: str) -> str:
 
 def check(parameters: Any, source: str = "params.yaml") -> None:
     """Raise UserError for the first thing that the schema, or a name that points nowhere, refuses."""
-    import jsonschema
-
+    try:
+        import jsonschema
+    except ImportError:
+        print(f"{source} is not checked against its schema: jsonschema is not installed here", file=sys.stderr)
+        return
     schema = yaml.safe_load(SCHEMA.read_text())
     error = jsonschema.exceptions.best_match(
         jsonschema.Draft202012Validator(schema).iter_errors(parameters), key=_depth_first
@@ -112,6 +119,9 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
                     raise UserError(
                         f"{source}: branches.{branch}.{figure} shows '{name}', which is no experiment{near}"
                     )
+        for name in rows["fig2"]:
+            if parameters["experiments"][name]["range"] is not None:
+                raise UserError(f"{source}: branches.{branch}.fig2 shows '{name}', whose data are not two-dimensional")
     for name, row in parameters["experiments"].items():
         if row["dataset"] not in parameters["datasets"]:
             near = nearest(row["dataset"], parameters["datasets"])

@@ -101,10 +101,10 @@ def _attempt(entry: RawFile, url: str, target: Path) -> None:
             with whole_file(target) as temporary, _faults_of_network(entry, url):
                 _retrieve(entry, url, temporary)
             return
-        except _PassingError as fault:
+        except _PassingError:
             if attempt + 1 == ATTEMPTS:
                 raise
-            log.warning("%s; attempt %d of %d follows", fault, attempt + 2, ATTEMPTS)
+            log.warning("attempt %d of %d to fetch %s failed", attempt + 1, ATTEMPTS, url)
             time.sleep(PAUSE_S * 2**attempt)
 
 

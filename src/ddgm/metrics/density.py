@@ -22,7 +22,7 @@ from ddgm.sampling import draw_samples, energies, grid
 
 Array = NDArray[np.float64]
 CELL = 0.03
-SMOOTHING_CELLS = 1.0
+SMOOTHING_CELLS = 0.7
 FLOOR = 1e-6
 
 

@@ -1,0 +1,119 @@
+"""The command line as a user meets it: one sentence and exit code 1 for a mistake, nothing half-made."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from ddgm import cli, whole_file
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, parameters):
+    """An empty project folder with params.yaml, small enough to train in."""
+    for name in ("toy_four_spin", "toy_digits"):
+        parameters["experiments"][name]["schedule"].update(steps=5, batch=16)
+    parameters["datasets"]["four_spin"]["points"] = 200
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DDGM_MIRROR", raising=False)
+    return tmp_path
+
+
+def said(capsys):
+    return capsys.readouterr().err.strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("train mnst", "experiments has no entry 'mnst': did you mean 'mnist'?"),
+        ("prepare cifar train", "datasets has no entry 'cifar'"),
+        ("prepare four_spin val", "has no split 'val': allowed are train, test"),
+        ("train toy_four_spin", "train.npy is missing: make it with 'ddgm prepare four_spin train'"),
+        ("sample toy_four_spin", "holds no trained model"),
+        ("evaluate toy_four_spin", "holds no trained model"),
+        ("draw fig3", "drawn for one experiment: write 'ddgm draw fig3 EXPERIMENT'"),
+        ("draw fig4 toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces'"),
+        ("tabulate --branch toy", "toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin'"),
+        ("train toy_four_spin --branch tiny", "there is no branch 'tiny': allowed are paper, toy"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(arguments, sentence, project, capsys):
+    assert cli.main(arguments.split()) == 1
+    lines = said(capsys)
+    assert len(lines) == 1 and lines[0].startswith("ddgm: ") and sentence in lines[0]
+    assert not (project / "results").exists() and not (project / "data").exists()
+
+
+def test_every_verb_from_points_to_pictures(project, capsys):
+    for command in (
+        "prepare four_spin train", "prepare four_spin test", "train toy_four_spin", "sample toy_four_spin",
+        "evaluate toy_four_spin", "draw fig1 --branch toy", "train toy_four_spin",
+    ):  # fmt: skip
+        assert cli.main(command.split()) == 0, said(capsys)
+    made = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+    assert made >= {
+        "data/prepared/four_spin/train.npy",
+        "results/toy/models/toy_four_spin/weights.safetensors",
+        "results/toy/samples/toy_four_spin.npz",
+        "results/toy/metrics/toy_four_spin.csv",
+        "results/toy/figures/fig1.png",
+        "results/toy/figures/fig1.pdf",
+    }
+    assert not [path for path in made if "/." in path], "no temporary file is left"
+
+
+def test_the_first_lines_of_a_log_say_what_was_chosen(project, capsys):
+    cli.main(["prepare", "four_spin", "train"])
+    assert cli.main(["train", "toy_four_spin", "--log", "logs/train.log"]) == 0
+    lines = (project / "logs/train.log").read_text().splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["experiment", "data", "device", "seeds", "versions"]
+    assert said(capsys)[-1] == lines[-1], "the terminal hears it too"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [(errno.ENOSPC, "the disk is full: free some space"), (errno.EACCES, "no permission to write there")],
+)
+def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence, project, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(number, "fault", "somewhere")
+
+    monkeypatch.setattr("numpy.save", fail)
+    assert cli.main(["prepare", "four_spin", "train"]) == 1
+    (line,) = said(capsys)
+    assert sentence in line
+    assert not list((project / "data/prepared/four_spin").glob("*.npy"))
+    assert not list((project / "data/prepared/four_spin").glob(".*"))
+
+
+def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep/file.txt"
+    with pytest.raises(ZeroDivisionError), whole_file.whole_file(target) as path:
+        path.write_text("half")
+        raise ZeroDivisionError
+    assert list(target.parent.iterdir()) == []
+    target.write_text("old")
+    with whole_file.whole_file(target) as path:
+        path.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new" and target.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask():
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_python_m_ddgm_is_the_console_script():
+    run = subprocess.run([sys.executable, "-m", "ddgm", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0 and "fetch" in run.stdout and "evaluate" in run.stdout
+    assert Path(sys.executable).with_name("ddgm").exists()

@@ -1,0 +1,159 @@
+"""params.yaml and its schema: what is committed is whole, and what is wrong is refused in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from ddgm import parameters
+from ddgm.errors import UserError
+
+
+def described(schema, definitions, missing, path=""):
+    """Collect every key of a schema that has neither a description nor a definition with one."""
+    for name, part in schema.get("properties", {}).items():
+        here = f"{path}.{name}".lstrip(".")
+        target = definitions[part["$ref"].split("/")[-1]] if "$ref" in part else part
+        if part and not any("description" in s for s in (part, target)) and "properties" not in target:
+            missing.append(here)
+        described(part, definitions, missing, here)
+    for branch in ("then", "else"):
+        if branch in schema:
+            described(schema[branch], definitions, missing, path)
+
+
+def test_every_key_of_the_schema_is_described():
+    schema = yaml.safe_load(parameters.SCHEMA.read_text())
+    missing = []
+    for name, definition in {"": schema, **schema["$defs"]}.items():
+        described(definition, schema["$defs"], missing, name)
+    assert missing == []
+
+
+def test_the_committed_parameters_pass(parameters_file=ROOT / "params.yaml"):
+    loaded = parameters.load(str(parameters_file))
+    shown = {name for branch in ("paper", "toy") for name in parameters.experiments(loaded, branch)}
+    assert shown == set(loaded["experiments"]), "every experiment is shown by a branch"
+    used = {row["dataset"] for row in loaded["experiments"].values()}
+    assert used == set(loaded["datasets"]), "every data set is used"
+
+
+def edit(key, value):
+    def change(rows):
+        *path, last = key.split(".")
+        for part in path:
+            rows = rows[part]
+        if value is None:
+            del rows[last]
+        else:
+            rows[last] = value
+
+    return change
+
+
+MISTAKES = {
+    "a misspelt key": (
+        edit("experiments.mnist.optimiser.energy_rte", 1.0),
+        "experiments.mnist.optimiser has an unknown key 'energy_rte': did you mean 'energy_rate'?",
+    ),
+    "a negative rate": (
+        edit("experiments.mnist.optimiser.energy_rate", -0.1),
+        "experiments.mnist.optimiser.energy_rate is -0.1, and must be above 0 (learning rate of the energy",
+    ),
+    "a number that YAML reads as text": (
+        edit("experiments.mnist.optimiser.energy_rate", "1e-3"),
+        'is "1e-3", and must be of type number; YAML reads 1e-3 as text, write 1.0e-3',
+    ),
+    "a wrong type": (
+        edit("experiments.mnist.schedule.steps", "many"),
+        'experiments.mnist.schedule.steps is "many", and must be of type integer',
+    ),
+    "a missing key": (
+        edit("experiments.mnist.schedule.batch", None),
+        "experiments.mnist.schedule lacks the key 'batch': write it (examples, and samples, an update",
+    ),
+    "a data set that does not exist": (
+        edit("experiments.mnist.dataset", "minst"),
+        "experiments.mnist.dataset is 'minst', which is no data set: did you mean 'mnist'?",
+    ),
+    "an experiment that does not exist": (
+        edit("branches.toy.fig3", ["toy_digit"]),
+        "branches.toy.fig3 shows 'toy_digit', which is no experiment: did you mean 'toy_digits'?",
+    ),
+    "an unknown kind": (
+        edit("experiments.mnist.energy.kind", "depp"),
+        "experiments.mnist.energy.kind is \"depp\": did you mean 'deep'?",
+    ),
+    "a key of another optimiser": (
+        edit("experiments.four_spin.optimiser.beta1", 0.5),
+        "experiments.four_spin.optimiser has an unknown key 'beta1'",
+    ),
+    "a figure of points in Figure 2's list": (
+        edit("branches.paper.fig2", ["mnist"]),
+        "branches.paper.fig2 shows 'mnist', whose data are not two-dimensional",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_that_says_what_to_write(mistake, parameters):
+    from ddgm.parameters import check
+
+    change, sentence = MISTAKES[mistake]
+    change(parameters)
+    with pytest.raises(UserError) as error:
+        check(parameters)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("experiments: [1", "is not YAML at line 1"), ("", "the file is null, and must be of type object")],
+)
+def test_a_file_that_is_no_mapping_is_refused(text, sentence, tmp_path):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        parameters.load(str(tmp_path / "params.yaml"))
+
+
+def test_a_missing_file_says_where_to_go(tmp_path):
+    with pytest.raises(UserError, match="go to the project's folder, or write --params FILE"):
+        parameters.load(str(tmp_path / "nothing.yaml"))
+
+
+def test_a_jobs_json_is_the_same_rows_as_the_file(parameters):
+    from ddgm.parameters import load
+
+    text = json.dumps({"experiments.mnist": parameters["experiments"]["mnist"], "branches.toy.fig2": ["a"]})
+    assert load(text)["experiments"]["mnist"] == parameters["experiments"]["mnist"]
+    assert load(text)["branches"]["toy"]["fig2"] == ["a"]
+
+
+def test_the_mirror_of_the_environment_goes_before_the_files(tmp_path, monkeypatch):
+    file = tmp_path / "params.yaml"
+    file.write_text("mirror: /in/the/file\n")
+    monkeypatch.delenv("DDGM_MIRROR", raising=False)
+    assert parameters.mirror(str(file)) == "/in/the/file"
+    monkeypatch.setenv("DDGM_MIRROR", "/in/the/environment")
+    assert parameters.mirror(str(file)) == "/in/the/environment"
+
+
+def test_what_the_snakefile_imports_does_not_load_pytorch():
+    code = "import sys, ddgm, ddgm.parameters, ddgm.datasets.registry; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_the_package_trains_without_snakemake_dvc_and_jsonschema():
+    code = (
+        "import sys\n"
+        "for name in ('snakemake', 'dvc', 'jsonschema', 'pooch', 'lmdb'): sys.modules[name] = None\n"
+        "import ddgm.training, ddgm.sampling, ddgm.metrics.density, ddgm.metrics.energies, ddgm.cli\n"
+        "from ddgm import parameters\n"
+        "parameters.load('params.yaml')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    assert "is not checked" in run.stderr
