@@ -30,7 +30,9 @@ from snakemake.persistence.file import FilePersistence
 
 TARGETS = ("all", "toy")
 PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
-HEADER = "# Written by `python workflow/engines.py generate` from the Snakefile's jobs: edit the rules, not this file.\n"
+HEADER = (
+    "# Written by `python workflow/engines.py generate` from the Snakefile's jobs: edit the rules, not this file.\n"
+)
 # What dvc.yaml follows from; and the digest of all that, with dvc.yaml itself, when the two were last seen in step.
 SOURCES = ("Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "src/**/*.py", "src/**/*.csv")
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
@@ -89,9 +91,7 @@ def workflow() -> Iterator[Any]:
     with api.SnakemakeApi(quiet) as snakemake:
         parsed = snakemake.workflow(settings.ResourceSettings(cores=1), snakefile=Path("Snakefile"))
         dag = parsed.dag(
-            settings.DAGSettings(
-                targets=frozenset(TARGETS), max_checksum_file_size=profile["max-checksum-file-size"]
-            )
+            settings.DAGSettings(targets=frozenset(TARGETS), max_checksum_file_size=profile["max-checksum-file-size"])
         )
         dag.execute_workflow(executor="dryrun", execution_settings=settings.ExecutionSettings(lock=False))
         yield parsed._workflow
@@ -242,9 +242,14 @@ class Proof:
 
     def stored(self, name: str) -> bool:
         """Whether a stage holds, with all its files here and in DVC's cache: nothing is left to record."""
-        files = [*self.stages[name].outs, *(dep for dep in self.stages[name].deps if dep not in self.stages[name].params)]
-        return self.holds(name) and all(file.exists for file in files) and not any(
-            out.use_cache and out.changed_cache() for out in self.stages[name].outs
+        files = [
+            *self.stages[name].outs,
+            *(dep for dep in self.stages[name].deps if dep not in self.stages[name].params),
+        ]
+        return (
+            self.holds(name)
+            and all(file.exists for file in files)
+            and not any(out.use_cache and out.changed_cache() for out in self.stages[name].outs)
         )
 
 
@@ -270,9 +275,7 @@ def adopt(flow: Any, repo: Any) -> None:
             asyncio.run(records.finished(job))
             adopted.append(name)
         elif any(out.hash_info for out in proof.stages[name].outs):
-            record = MetadataRecord(
-                rule=job.rule.name, params=[UNPROVED], record_format_version=RECORD_FORMAT_VERSION
-            )
+            record = MetadataRecord(rule=job.rule.name, params=[UNPROVED], record_format_version=RECORD_FORMAT_VERSION)
             for path in strangers(outputs):
                 records._write_record(path, record)
             refused.append(name)

@@ -136,13 +136,14 @@ class Selection:
         return self.value(f"branches.{branch}.{figure}")
 
     def pick_shown(self, figure: str) -> Callable[[Any], str]:
-        """As `pick`, for a branch's figure: its list of experiments (for "all", every figure's) and their titles."""
+        """As `pick`, for what a branch's figure shows: its list of experiments, their titles and data sets."""
 
         def chosen(wildcards: Any) -> str:
             figures = parameters.FIGURES if figure == "all" else (figure,)
-            lists = [f"branches.{wildcards.branch}.{name}" for name in figures]
-            titles = [f"experiments.{name}.title" for name in self.names(wildcards.branch, figure)]
-            return self.pick(*lists, *titles)(wildcards)
+            keys = [f"branches.{wildcards.branch}.{name}" for name in figures]
+            for name in self.names(wildcards.branch, figure):
+                keys += [f"experiments.{name}.title", f"experiments.{name}.dataset"]
+            return self.pick(*keys)(wildcards)
 
         return chosen
 

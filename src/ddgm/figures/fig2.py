@@ -277,13 +277,13 @@ def draw(
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "¼", "½", "¾", "1"])
         low, up = rows[0].axis[0], rows[0].axis[-1]
         boxes = {(row.axis[0], row.axis[-1]) for row in rows}
-        box = f"Box [{low:g}, {up:g}]²; ".replace("-", "−") if len(boxes) == 1 else ""
+        box = f"Box [{low:g}, {up:g}]²\n".replace("-", "−") if len(boxes) == 1 else ""
         counts = sorted({row.count for row in rows})
         count = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         figure.text(
             0.01, y + high,
-            f"{box}{count} points of each\ncolour; first seed, never the best.\n"
-            "KL in nats; TV: total variation, same\npair; mean ± sd over the seeds.",
+            f"{box}{count} points of each colour;\nfirst seed, never the best.\n"
+            "KL in nats; TV: total variation\nof the same pair; mean ± sd.",
             ha="left", va="top", size=6, color=SMALL_PRINT, linespacing=1.25,
         )  # fmt: skip
         save(figure, outputs)

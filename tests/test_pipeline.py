@@ -1,0 +1,154 @@
+"""The toy branch for real, in a temporary copy of the project, and what a user sees around it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import ROOT
+
+BIN = Path(sys.executable).parent
+
+pytestmark = [
+    pytest.mark.pipeline,
+    pytest.mark.skipif(not (BIN / "snakemake").exists(), reason="needs Snakemake: make setup"),
+]
+
+
+def run(project, command, code=0):
+    """What a command says on both its channels, run in a project whose own sources come first."""
+    done = subprocess.run(
+        command, shell=True, cwd=project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(project / "src"),
+             "PYTHONDONTWRITEBYTECODE": "1", "DDGM_BRIDGE": "off"},
+    )  # fmt: skip
+    assert done.returncode == code, f"{command} exited with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of every file that git tracks or would track, as it is in the working tree."""
+    copy = tmp_path_factory.mktemp("pipeline") / "project"
+    listed = run(ROOT, "git ls-files --cached --others --exclude-standard -z").split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+            (copy / name).chmod((ROOT / name).stat().st_mode)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def toy(project):
+    """The project with its toy branch made and reported on."""
+    run(project, "snakemake --cores 2 toy")
+    run(project, "snakemake --cores 2 toy --report results/toy/report.html")
+    return project
+
+
+def test_every_figure_of_the_toy_branch_is_a_picture(toy):
+    figures = toy / "results/toy/figures"
+    names = ["fig1", "fig2", "fig3_toy_digits", "fig4_toy_faces", "fig4_toy_rooms", "curves"]
+    for name in names:
+        picture = np.asarray(Image.open(figures / f"{name}.png").convert("RGB"))
+        assert min(picture.shape[:2]) > 300 and picture.std() > 5, f"{name} is blank"
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert {path.stem for path in figures.iterdir()} == set(names)
+
+
+def test_every_experiment_of_the_toy_branch_is_measured(toy):
+    summary = pd.read_csv(toy / "results/toy/metrics.csv")
+    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    assert set(summary["experiment"]) == {name for figure in ("fig2", "fig3", "fig4") for name in branch[figure]}
+    assert summary["mean"].notna().all()
+    planar = summary[summary["metric"] == "kl_data_generator"]
+    assert (planar["mean"] < 1.5).all(), "a trained generator is nearer to the data than a blind one"
+    digits = summary[(summary["experiment"] == "toy_digits") & (summary["metric"] == "auroc_noise")]
+    assert (digits["mean"] > 0.9).all(), "a trained energy tells digits from noise"
+
+
+def test_the_report_is_one_page_with_every_figure_and_its_caption(toy):
+    report = (toy / "results/toy/report.html").read_text()
+    for name in ("fig1.png", "fig2.png", "fig3_toy_digits.png", "fig4_toy_faces.png", "curves.png", "metrics.csv"):
+        assert name in report, name
+    for caption in (toy / "workflow/report").glob("*.rst"):
+        first_words = " ".join(caption.read_text().split()[:4])
+        assert first_words in report, caption.name
+
+
+def test_what_is_made_is_not_made_again(toy):
+    assert "Nothing to be done" in run(toy, "snakemake -n toy")
+
+
+def test_a_log_of_each_training_says_what_was_chosen(toy):
+    for log in (toy / "logs/train/toy").iterdir():
+        assert log.read_text().startswith("experiment "), log
+
+
+def test_nothing_half_made_is_left(toy):
+    left = [path for folder in ("data", "results") for path in (toy / folder).rglob(".*")]
+    assert left == []
+    assert [path for path in (toy / "results/toy/state").iterdir() if path.suffix == ".pt"] == []
+
+
+def test_the_whole_paper_is_planned_without_data_and_without_a_network(project):
+    planned = run(project, "snakemake -n all")
+    for name in ("img_align_celeba.zip", "bedroom_train_lmdb.zip", "train-images-idx3-ubyte.gz", "metrics.csv"):
+        assert name in planned, name
+
+
+@pytest.mark.parametrize("target", ["fig1", "fig2", "fig3", "fig4"])
+def test_a_figure_is_a_target_that_needs_nothing_of_the_others(target, project):
+    planned = run(project, f"snakemake -n --forceall {target}")
+    others = {"fig1", "fig2", "fig3", "fig4"} - {target}
+    assert f"draw_{target}" in planned and not [other for other in others if f"draw_{other}" in planned]
+
+
+@pytest.mark.parametrize("file", ["celeba/img_align_celeba.zip", "lsun_bedroom/bedroom_train_lmdb.zip"])
+def test_fetching_celeba_and_lsun_says_that_it_is_not_built_yet(file, project):
+    said = run(project, f"snakemake --cores 1 data/raw/{file}", code=1)
+    assert "not built yet" in said and "Traceback" not in said
+    assert not (project / "data/raw" / file).exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "reuse_latent: false",
+            "reuse_latents: false",
+            "has an unknown key 'reuse_latents': did you mean 'reuse_latent'?",
+        ),
+        ("dataset: mnist", "dataset: minst", "is 'minst', which is no data set: did you mean 'mnist'?"),
+    ],
+)
+def test_a_mistake_in_params_yaml_stops_before_the_first_job(old, new, sentence, project):
+    committed = (project / "params.yaml").read_text()
+    assert old in committed
+    (project / "params.yaml").write_text(committed.replace(old, new, 1))
+    try:
+        said = run(project, "snakemake -n toy", code=1)
+    finally:
+        (project / "params.yaml").write_text(committed)
+    assert sentence in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ruff check .",
+        "ruff format --check .",
+        "snakefmt --check Snakefile workflow",
+        "snakemake --lint",
+        "python workflow/publish.py --check",
+    ],
+)
+def test_the_sources_are_clean(command, project):
+    run(project, command)
