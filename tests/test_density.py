@@ -115,7 +115,7 @@ def test_an_exact_sampler_scores_near_nothing(branch, dataset, parameters):
 
 def test_a_pair_that_is_exact_and_one_that_is_not_are_told_apart():
     """The data's own density as the energy, and its own points as samples, then a Gaussian for both."""
-    dataset = {"kind": "two_spiral", "start": 120.0, "sweep": 360.0, "centres": 100, "sd": 0.45, "scale": 4.0}
+    dataset = {"kind": "two_spiral", "start": 120.0, "sweep": 360.0, "centres": 40, "sd": 0.45, "scale": 4.0}
 
     class Exact(nn.Module):
         def forward(self, x):

@@ -36,11 +36,12 @@ def sample_four_spin(row: dict, n: int, stream: np.random.Generator) -> Points:
     return np.stack([cos * a - sin * b, sin * a + cos * b], 1) / row["scale"]
 
 
-def density_four_spin(row: dict, x: Points, cells: int = 512, chunk: int = 8192) -> NDArray[np.float64]:
+def density_four_spin(row: dict, x: Points, cells: int = 160, chunk: int = 16384) -> NDArray[np.float64]:
     """Sum over every (a, b) that the twist brings to x of its Gaussian density over the Jacobian |1 - b · d angle/da|.
 
     The twist keeps the radius r, so that the preimages of x are the angles ψ, a = r cos ψ and b = r sin ψ, at which
     ψ + twist · exp(r cos ψ) equals x's angle modulo an arm's angle: bracketed on `cells` intervals of ψ, then Newton.
+    Two roots in one interval are missed; with 160 that costs less than 1e-4 of the mass, far from the arms.
     """
     if len(x) > chunk:
         return np.concatenate(
