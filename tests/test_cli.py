@@ -93,6 +93,23 @@ def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence
     assert not list((project / "data/prepared/four_spin").glob(".*"))
 
 
+def test_a_training_on_a_full_disk_ends_with_one_sentence(project, capsys):
+    """On a real file system of 200 kB, which the prepared points and nothing more fit on."""
+    full = project / "results"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(full)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system to fill")
+    try:
+        assert cli.main(["prepare", "four_spin", "train"]) == 0
+        assert cli.main(["train", "toy_four_spin"]) == 1
+        assert "the disk is full: free some space" in said(capsys)[-1]
+        left = [path.name for path in full.rglob("*") if path.is_file()]
+        assert left == ["toy_four_spin.lock"], "nothing half-made"
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+
+
 def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path):
     target = tmp_path / "deep/file.txt"
     with pytest.raises(ZeroDivisionError), whole_file.whole_file(target) as path:

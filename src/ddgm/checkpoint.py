@@ -1,6 +1,7 @@
 """The state that an interrupted training goes on from: written whole, and refused if the parameters changed."""
 
 import fcntl
+import io
 import os
 import pickle
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from ddgm.whole_file import whole_file
 
 def save(path: Path, parameters: dict[str, Any], state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, lists, dictionaries) together with the parameters it belongs to."""
+    # By way of memory: torch.save itself reports a full disk as a RuntimeError without a reason.
+    content = io.BytesIO()
+    torch.save({"parameters": parameters, "state": state}, content)
     with whole_file(path) as temporary:
-        torch.save({"parameters": parameters, "state": state}, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load(path: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ddgm.energy import build_energy
@@ -47,7 +47,7 @@ def save_weights(directory: Path, weights: dict[int, dict[str, dict[str, Tensor]
         for name, value in state.items()
     }
     with whole_file(directory / WEIGHTS) as path:
-        save_file(flat, path)
+        path.write_bytes(save(flat))
 
 
 def describe(directory: Path) -> dict[str, Any]:
