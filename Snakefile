@@ -5,6 +5,7 @@ snakemake --cores 2 toy     the same on small stand-ins, without a network
 snakemake --cores 1 fig3    one figure of the paper, and nothing that it does not need
 """
 
+from workflow import engines
 from workflow.selection import Selection, modules
 
 
@@ -43,3 +44,15 @@ rule toy:
     """All four figures, metrics and curves on small stand-ins."""
     input:
         select.everything("toy"),
+
+
+# DVC's side of every run: see docs/engines.md.
+engines.before_run(workflow.is_main_process)
+
+
+onsuccess:
+    engines.after_run()
+
+
+onerror:
+    engines.after_run()

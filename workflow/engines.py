@@ -1,9 +1,9 @@
 """The bridge between the two engines: Snakemake executes and knows the jobs, DVC stores, shares and proves by content.
 
-python workflow/engines.py generate   write dvc.yaml: one stage for each job of the targets `all` and `toy`
+python workflow/engines.py generate   write dvc.yaml: a stage for each job, and for each target that gathers jobs
 python workflow/engines.py check      exit with 1 and one sentence if dvc.yaml is not what `generate` would write
-python workflow/engines.py adopt      let Snakemake take over the results that DVC proves current, as after `dvc pull`
-python workflow/engines.py record     write into dvc.lock what Snakemake has finished and holds for current
+python workflow/engines.py adopt      generate; let Snakemake adopt what DVC proves current, as after `dvc pull`
+python workflow/engines.py sync       generate; record in dvc.lock what Snakemake has finished and holds current; adopt
 
 The Snakefile calls `before_run` and `after_run`, which do this where there is something to do. Without DVC, or without
 a .dvc folder, they do nothing; nor where the environment variable DDGM_BRIDGE is `off`.
@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -28,11 +29,8 @@ import yaml
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
-TARGETS = ("all", "toy")
-PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
-HEADER = (
-    "# Written by `python workflow/engines.py generate` from the Snakefile's jobs: edit the rules, not this file.\n"
-)
+PIPELINE, LOCK, PARAMETERS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
+HEADER = "# Written by `python workflow/engines.py generate` from the rules: edit them, not this file.\n"
 # What dvc.yaml follows from; and the digest of all that, with dvc.yaml itself, when the two were last seen in step.
 SOURCES = ("Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "src/**/*.py", "src/**/*.csv")
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
@@ -40,41 +38,42 @@ PROFILE = Path("profiles/default/config.yaml")
 # Tables small enough for git, and tables for `dvc plots`.
 METRICS = ("results/*/metrics.csv", "results/*/metrics/*.csv")
 PLOTS = ("results/*/models/*/history.csv",)
-# Stands for the parameters of a file from elsewhere that dvc.lock contradicts: Snakemake then makes it again.
+# Stands for the parameters of a file that dvc.lock contradicts: other parameters make Snakemake repeat the job.
 UNPROVED = "unknown: dvc.lock does not vouch for this file"
 
 
 def before_run(is_main_process: bool) -> None:
-    """At the start of a Snakemake run: bring dvc.yaml into step and adopt results, if there is anything to do."""
-    if is_main_process and bridged() and (not in_step() or strangers(locked_files())):
-        call("adopt")
+    """At the start of a Snakemake run, also of a dry one: bring dvc.yaml into step and adopt, if there is need."""
+    if not (is_main_process and bridged()):
+        return
+    foreign, unrecorded = disagreements()
+    if foreign or not in_step():
+        apart("adopt")
+    if unrecorded:
+        advice = "write 'python workflow/engines.py sync', or run a job"
+        print(f"Finished results that dvc.lock does not know: {len(unrecorded)} ({advice})", file=sys.stderr)
 
 
 def after_run() -> None:
-    """At the end of a Snakemake run, also a failed one: record what is finished."""
+    """At the end of a Snakemake run that had jobs, also of a failed one: record what is finished."""
     if bridged():
-        call("record")
+        apart("sync")
 
 
 def bridged() -> bool:
-    """Whether both engines are here. Not in a Snakemake that DVC itself has started for one stage: it records alone."""
+    """Whether both engines are here. Not in a Snakemake that DVC itself has started for one stage: DVC records it."""
     off = os.environ.get("DDGM_BRIDGE") == "off" or "DVC_STAGE" in os.environ
     return not off and Path(".dvc").is_dir() and Path(".git").exists() and bool(importlib.util.find_spec("dvc"))
 
 
-def call(command: str) -> None:
-    """Run a command of this file in a process of its own: both engines have loggers and event loops to themselves."""
-    done = subprocess.run(
-        [sys.executable, __file__, command],
-        env=os.environ | {"DDGM_BRIDGE": "off"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def apart(command: str) -> None:
+    """Run a command of this file in a process of its own: each engine wants its own logger and event loop."""
+    environment = os.environ | {"DDGM_BRIDGE": "off"}
+    done = subprocess.run([sys.executable, __file__, command], env=environment, capture_output=True, text=True)
     print(done.stdout, end="", file=sys.stderr, flush=True)
     if done.returncode:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        print(f"DVC was left as it was ({reason}): see 'python workflow/engines.py {command}'", file=sys.stderr)
+        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1].split(". ")[0]
+        print(f"The bridge to DVC stopped ({reason}): try 'python workflow/engines.py {command}'", file=sys.stderr)
 
 
 # Snakemake's side: its jobs, and its record of each file that it made.
@@ -82,7 +81,7 @@ def call(command: str) -> None:
 
 @contextmanager
 def workflow() -> Iterator[Any]:
-    """Snakemake's workflow with the jobs of all targets, each judged as in a dry run."""
+    """Snakemake's workflow with the jobs of every target (`all`, `toy`, `fig1`...), each judged as in a dry run."""
     from snakemake import api
     from snakemake.settings import types as settings
 
@@ -90,24 +89,26 @@ def workflow() -> Iterator[Any]:
     quiet = settings.OutputSettings(quiet={settings.Quietness.ALL}, enable_file_logging=False)
     with api.SnakemakeApi(quiet) as snakemake:
         parsed = snakemake.workflow(settings.ResourceSettings(cores=1), snakefile=Path("Snakefile"))
-        dag = parsed.dag(
-            settings.DAGSettings(targets=frozenset(TARGETS), max_checksum_file_size=profile["max-checksum-file-size"])
-        )
-        dag.execute_workflow(executor="dryrun", execution_settings=settings.ExecutionSettings(lock=False))
-        yield parsed._workflow
+        flow = parsed._workflow
+        targets = frozenset(rule.name for rule in flow.rules if rule.norun)
+        size = profile["max-checksum-file-size"]
+        dag = parsed.dag(settings.DAGSettings(targets=targets, max_checksum_file_size=size))
+        dag.execute_workflow("dryrun", execution_settings=settings.ExecutionSettings(lock=False))
+        yield flow
 
 
 def jobs(flow: Any) -> list[Any]:
-    """The jobs that make files, each after those it needs."""
-    return [job for level in flow.dag.toposorted() for job in sorted(level, key=stage_name) if job.output]
+    """The jobs, each after those it needs."""
+    return [job for level in flow.dag.toposorted() for job in sorted(level, key=stage_name)]
 
 
 def modified(path: str) -> float:
+    """The time of a file, or of the link that stands for it."""
     return os.lstat(path).st_mtime
 
 
 def made_here(path: str, records: FilePersistence) -> bool:
-    """Whether Snakemake's record is about this very file, not about another that has taken its place."""
+    """Whether Snakemake's record is about this very file, not about one that another has replaced."""
     record = records._read_record(path)
     return record is not None and record.endtime == modified(path)
 
@@ -115,12 +116,24 @@ def made_here(path: str, records: FilePersistence) -> bool:
 def strangers(paths: Iterable[str]) -> list[str]:
     """The files that came from elsewhere: from `dvc pull`, `dvc checkout`, or an editor."""
     there = [path for path in paths if os.path.exists(path)]
-    if not there:
-        return []
     records = FilePersistence()
-    # What a job is writing now, or left half-written, has a mark: Snakemake knows about it.
+    # What a job is writing now, or has left half-written, carries a mark: Snakemake knows about it.
     half_made = records._filter_incomplete_keys(there)
     return [path for path in there if path not in half_made and not made_here(path, records)]
+
+
+def edited_meanwhile(job: Any, records: FilePersistence) -> list[str]:
+    """The files that were edited while a job may have read them. Later edits are Snakemake's to notice."""
+    begun = min((records._read_record(path).starttime for path in job.output), default=0)
+    ended = max(map(modified, job.output), default=0)
+    return [path for path in job.input if os.path.exists(path) and begun < modified(path) <= ended]
+
+
+def disown(job: Any, records: FilePersistence) -> None:
+    """Make Snakemake repeat a job, without removing its files."""
+    record = MetadataRecord(rule=job.rule.name, params=[UNPROVED], record_format_version=RECORD_FORMAT_VERSION)
+    for path in filter(os.path.exists, job.output):
+        records._write_record(str(path), record)
 
 
 # DVC's side: dvc.yaml, and what dvc.lock says.
@@ -128,41 +141,42 @@ def strangers(paths: Iterable[str]) -> list[str]:
 
 def stage_name(job: Any) -> str:
     """rule-wildcard-wildcard, in the letters that DVC allows."""
-    words = [job.rule.name, *job.wildcards_dict.values()]
-    return "-".join("".join(letter if letter.isalnum() or letter == "_" else "_" for letter in word) for word in words)
+    words = "-".join([job.rule.name, *job.wildcards_dict.values()])
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in words)
 
 
 def stage(job: Any) -> dict[str, Any]:
-    """A stage of dvc.yaml for a job of Snakemake."""
-    # DVC cannot see an edited rule but by its command.
-    rule = hashlib.sha256(job.rule.shellcmd.encode()).hexdigest()[:8]
-    target = shlex.quote(str(job.output[0]))
-    entry: dict[str, Any] = {
-        "desc": str(job.message),
-        "cmd": f"snakemake --quiet host progress --cores all --allowed-rules {job.rule.name} -- {target}  # rule {rule}",
-        "deps": list(dict.fromkeys(map(str, job.input))),
-        "params": list(json.loads(job.params.cfg)),
-    }
+    """The stage of dvc.yaml for a job."""
+    inputs = list(dict.fromkeys(map(str, job.input)))
+    if not job.output:
+        return {"desc": job.rule.docstring.strip(), "cmd": "true", "deps": inputs}
+    run = f"snakemake --quiet host progress --cores all --allowed-rules {job.rule.name}"
+    # A rule is no file of its own: DVC sees that it was edited by its command.
+    version = hashlib.sha256(job.rule.shellcmd.encode()).hexdigest()[:8]
+    outputs: dict[str, list[Any]] = {"outs": [], "metrics": [], "plots": []}
     for path in map(str, job.output):
         if any(fnmatch.fnmatch(path, pattern) for pattern in METRICS):
-            entry.setdefault("metrics", []).append({path: {"cache": False}})
+            outputs["metrics"].append({path: {"cache": False}})
         else:
-            kind = "plots" if any(fnmatch.fnmatch(path, pattern) for pattern in PLOTS) else "outs"
-            entry.setdefault(kind, []).append(path)
-    return {key: value for key, value in entry.items() if value}
+            outputs["plots" if any(fnmatch.fnmatch(path, pattern) for pattern in PLOTS) else "outs"].append(path)
+    entry = {
+        "desc": str(job.message),
+        "cmd": f"{run} -- {shlex.quote(job.output[0])}  # rule {version}",
+        "deps": inputs,
+        "params": list(json.loads(job.params.cfg)),
+    }
+    return {key: value for key, value in (entry | outputs).items() if value}
 
 
 def pipeline(flow: Any) -> str:
     """The text of dvc.yaml."""
     order = {rule.name: number for number, rule in enumerate(flow.rules)}
     ordered = sorted(jobs(flow), key=lambda job: (order[job.rule.name], stage_name(job)))
-    stages = {stage_name(job): stage(job) for job in ordered}
-    if len(stages) < len(ordered):
-        names = [stage_name(job) for job in ordered]
-        twice = next(name for name in names if names.count(name) > 1)
+    names = [stage_name(job) for job in ordered]
+    if twice := next((name for name in names if names.count(name) > 1), None):
         raise SystemExit(f"two jobs would be the stage {twice}: let their wildcards differ in letters or digits")
-    text = yaml.dump({"stages": stages}, sort_keys=False, width=110, default_flow_style=None, allow_unicode=True)
-    return HEADER + text
+    stages = dict(zip(names, map(stage, ordered), strict=True))
+    return HEADER + yaml.dump({"stages": stages}, sort_keys=False, width=110, default_flow_style=None)
 
 
 def digest() -> str:
@@ -173,6 +187,7 @@ def digest() -> str:
 
 
 def in_step() -> bool:
+    """Whether neither dvc.yaml nor what it follows from has changed since it was last compared."""
     return IN_STEP.exists() and IN_STEP.read_text() == digest()
 
 
@@ -186,137 +201,142 @@ def write_pipeline(flow: Any) -> None:
     IN_STEP.write_text(digest())
 
 
-def locked_files() -> list[str]:
-    """Every file that dvc.lock has as an output."""
-    if not LOCK.exists():
-        return []
-    stages = yaml.load(LOCK.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)).get("stages", {})
-    return [out["path"] for entry in stages.values() for out in entry.get("outs", [])]
+def disagreements() -> tuple[list[str], list[str]]:
+    """The stages with files that Snakemake did not make, and those that it made and dvc.lock has never heard of.
+
+    Asked at each run, so without DVC, which takes a second to import."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        stages = yaml.load(PIPELINE.read_text(), loader)["stages"] if PIPELINE.exists() else {}
+        locked = yaml.load(LOCK.read_text(), loader)["stages"] if LOCK.exists() else {}
+    except yaml.YAMLError:
+        return ["dvc.lock"], []  # a merge left half-done: DVC will say what is wrong
+    foreign, unrecorded = [], []
+    for name, entry in stages.items():
+        outs = [out for kind in ("outs", "metrics", "plots") for out in entry.get(kind, [])]
+        paths = [out if isinstance(out, str) else next(iter(out)) for out in outs]
+        if name in locked and strangers(paths):
+            foreign.append(name)
+        elif name not in locked and paths and all(map(os.path.exists, paths)) and not strangers(paths):
+            unrecorded.append(name)
+    return foreign, unrecorded
 
 
 class Proof:
-    """What dvc.lock, the parameters and the files say of each stage."""
+    """What dvc.lock, the parameters and the files together say of each stage."""
 
     def __init__(self, repo: Any) -> None:
         from dvc.utils.serialize import load_path
 
         self.stages = {stage.name: stage for stage in repo.index.stages}
         self.makers = {out.fs_path: (stage, out) for stage in self.stages.values() for out in stage.outs}
-        self.parameters = load_path("params.yaml", repo.fs)
+        self.parameters = load_path(str(PARAMETERS), repo.fs)
         self.hashes: dict[str, Any] = {}
+        self.holds = functools.cache(self._holds)
 
-    def matches(self, file: Any) -> bool:
-        """Whether a dependency or an output has the content that dvc.lock says."""
-        if file.fs_path not in self.hashes:
-            self.hashes[file.fs_path] = file.get_hash()
-        return bool(file.hash_info) and self.hashes[file.fs_path] == file.hash_info
-
-    @functools.cache  # noqa: B019: a proof lives as long as the process
-    def holds(self, name: str) -> bool:
+    def _holds(self, name: str) -> bool:
         """Whether the command, the parameters and all that a stage reads are as in dvc.lock, and what there is of its
-        outputs too. A missing dependency counts as it would come out of the stage that makes it, if that one holds."""
+        outputs too. A missing dependency counts as it comes out of the stage that makes it, if that one holds."""
         stage = self.stages[name]
-        if stage.cmd_changed or not all(out.hash_info and (not out.exists or self.matches(out)) for out in stage.outs):
-            return False
-        for dependency in stage.deps:
-            if dependency in stage.params:
-                if not self.same_parameters(dependency):
-                    return False
-            elif dependency.exists:
-                if not self.matches(dependency):
-                    return False
-            else:
-                maker, out = self.makers.get(dependency.fs_path, (None, None))
-                if maker is None or out.hash_info != dependency.hash_info or not self.holds(maker.name):
-                    return False
-        return True
-
-    def same_parameters(self, dependency: Any) -> bool:
-        locked = dependency.hash_info.value or {}
-        return set(dependency.params) == set(locked) and all(
-            self.parameter(key) == value for key, value in locked.items()
+        return (
+            not stage.cmd_changed
+            and all(out.hash_info and (not out.exists or self.same(out)) for out in stage.outs)
+            and all(self.same_values(dep) if dep in stage.params else self.same(dep) for dep in stage.deps)
         )
 
-    def parameter(self, key: str) -> Any:
-        return functools.reduce(lambda level, part: level.get(part, {}), key.split("."), self.parameters)
+    def same(self, file: Any) -> bool:
+        """Whether a file has, or would again get, the content that dvc.lock says."""
+        if file.exists:
+            if file.fs_path not in self.hashes:
+                self.hashes[file.fs_path] = file.get_hash()
+            return self.hashes[file.fs_path] == file.hash_info
+        maker, out = self.makers.get(file.fs_path, (None, None))
+        return maker is not None and out.hash_info == file.hash_info and self.holds(maker.name)
+
+    def same_values(self, parameters: Any) -> bool:
+        """Whether params.yaml has the values that dvc.lock says."""
+        locked = parameters.hash_info.value or {}
+        value = functools.partial(functools.reduce, lambda level, part: level.get(part, {}))
+        return locked == {key: value(key.split("."), self.parameters) for key in parameters.params}
 
     def stored(self, name: str) -> bool:
-        """Whether a stage holds, with all its files here and in DVC's cache: nothing is left to record."""
-        files = [
-            *self.stages[name].outs,
-            *(dep for dep in self.stages[name].deps if dep not in self.stages[name].params),
-        ]
-        return (
-            self.holds(name)
-            and all(file.exists for file in files)
-            and not any(out.use_cache and out.changed_cache() for out in self.stages[name].outs)
-        )
+        """Whether a stage holds and its outputs are in DVC's cache: nothing is left to record."""
+        return self.holds(name) and not any(out.use_cache and out.changed_cache() for out in self.stages[name].outs)
+
+
+# What passes between them.
 
 
 def adopt(flow: Any, repo: Any) -> None:
-    """Give Snakemake a record of each file from elsewhere: the job's, where DVC proves it current, else one that makes
-    Snakemake repeat the job. Where dvc.lock does not know the job at all, Snakemake's own judgement stands."""
-    proof, adopted, refused = Proof(repo), [], []
-    records = flow.persistence
+    """Let Snakemake take over the jobs that DVC proves current, and repeat those with files from elsewhere that it does
+    not prove. Where dvc.lock does not know a job at all, Snakemake's own judgement stands."""
+    proof, adopted, disowned, due = Proof(repo), [], [], set()
     flow.iocache.deactivate()
-    for job in jobs(flow):
-        name = stage_name(job)
-        outputs = list(map(str, job.output))
-        if not strangers(outputs):
-            continue
-        if proof.holds(name) and all(map(os.path.exists, outputs)):
-            inputs = [modified(path) for path in job.input if os.path.exists(path)]
-            if inputs and max(inputs) > min(map(modified, outputs)):
-                for out in proof.stages[name].outs:
-                    os.utime(out.fs_path, follow_symlinks=False)
-                    repo.state.save(out.fs_path, out.fs, out.hash_info)
-            for file in job.output:
-                records.cleanup_metadata(file)
-            asyncio.run(records.finished(job))
+    for job in filter(lambda job: job.output, jobs(flow)):
+        name, foreign = stage_name(job), strangers(job.output)
+        needed = {stage_name(other) for other in flow.dag.job_dependencies(job)}
+        wanted = flow.dag.needrun(job)
+        complete = all(map(os.path.exists, job.output))
+        if complete and (foreign or (wanted and not needed & due)) and proof.holds(name):
+            settle(job, proof.stages[name], flow.persistence)
             adopted.append(name)
-        elif any(out.hash_info for out in proof.stages[name].outs):
-            record = MetadataRecord(rule=job.rule.name, params=[UNPROVED], record_format_version=RECORD_FORMAT_VERSION)
-            for path in strangers(outputs):
-                records._write_record(path, record)
-            refused.append(name)
+        elif foreign and any(out.hash_info for out in proof.stages[name].outs):
+            disown(job, flow.persistence)
+            disowned.append(name)
+        if (wanted and name not in adopted) or name in disowned:
+            due.add(name)
     if adopted:
-        print(f"Snakemake: adopted {len(adopted)} results that dvc.lock proves current")
-    if refused:
-        print(f"Snakemake: will make again, for dvc.lock does not vouch for the files: {', '.join(refused)}")
+        print(f"Snakemake: results adopted, for dvc.lock proves them current: {len(adopted)}")
+    if disowned:
+        print(f"Snakemake: will make again what dvc.lock does not vouch for: {', '.join(disowned)}")
+
+
+def settle(job: Any, stage: Any, records: FilePersistence) -> None:
+    """Give Snakemake the record that it would have if it had just run the job."""
+    inputs = map(modified, filter(os.path.exists, job.input))
+    if max(inputs, default=0) > min(map(modified, job.output)):
+        for out in stage.outs:
+            os.utime(out.fs_path, follow_symlinks=False)
+            stage.repo.state.save(out.fs_path, out.fs, out.hash_info)  # spares DVC a second reading
+    for path in job.output:
+        records.cleanup_metadata(path)
+    asyncio.run(records.finished(job))
 
 
 def record(flow: Any, repo: Any) -> None:
     """Write into dvc.lock, and DVC's cache, the finished and current jobs that are not there yet: no others."""
     from dvc.repo import lock_repo
 
-    proof = Proof(repo)
-    current = [job for job in jobs(flow) if not flow.dag.needrun(job) and finished(job, flow.persistence)]
-    stages = [proof.stages[stage_name(job)] for job in current if not proof.stored(stage_name(job))]
-    if not stages:
-        return
-    with lock_repo(repo), repo.scm_context(quiet=True):
-        links = "symlink" in repo.cache.local.cache_types  # a copy stays as it is, with its time
-        for stage in stages:
-            stage.save()
-            stage.commit(relink=links)
-        stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
-    print(f"dvc.lock: recorded {len(stages)} results")
-
-
-def finished(job: Any, records: Any) -> bool:
-    """Whether Snakemake made all files of a job, and nothing that it read was edited in the meantime."""
-    outputs = list(map(str, job.output))
-    if not all(os.path.exists(path) and made_here(path, records) for path in outputs):
-        return False
-    begun = min(records._read_record(path).starttime for path in outputs)
-    ended = max(map(modified, outputs))
-    edited = [path for path in job.input if begun < modified(path) <= ended]
-    return not edited
+    proof, current, stages = Proof(repo), set(), []
+    for job in jobs(flow):
+        name, records = stage_name(job), flow.persistence
+        needed = {stage_name(other) for other in flow.dag.job_dependencies(job)}
+        finished = all(os.path.exists(path) and made_here(path, records) for path in job.output)
+        if flow.dag.needrun(job) or not finished or not (job.output or needed <= current):
+            continue
+        if (edited := edited_meanwhile(job, records)) and not proof.holds(name):
+            disown(job, records)
+            print(
+                f"{name} is not recorded and will be made again, for {edited[0]} was edited while it ran"
+                f" (if the edit changes nothing, write 'dvc commit -f {name}')"
+            )
+            continue
+        current.add(name)
+        if not proof.stored(name) and all(map(os.path.exists, job.input)):
+            stages.append(proof.stages[name])
+    if stages:
+        with lock_repo(repo), repo.scm_context(quiet=True):
+            for stage in stages:
+                stage.save()
+                stage.commit(relink="symlink" in repo.cache.local.cache_types)
+            stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
+        print(f"dvc.lock: results recorded: {len(stages)}")
 
 
 def main(command: str) -> None:
     """One of the four commands."""
-    os.environ["DDGM_BRIDGE"] = "off"  # this Snakemake is not to call the bridge
+    os.chdir(Path(__file__).parents[1])
+    os.environ["DDGM_BRIDGE"] = "off"  # the Snakefile is read here too, and must not call the bridge again
     with workflow() as flow:
         if command == "check":
             if not PIPELINE.exists() or PIPELINE.read_text() != pipeline(flow):
@@ -327,14 +347,15 @@ def main(command: str) -> None:
             return
         from dvc.repo import Repo
 
+        logging.getLogger("dvc").setLevel(logging.ERROR)
         with Repo() as repo:
-            if command == "record":
+            if command == "sync":
                 record(flow, repo)
             adopt(flow, repo)
 
 
 if __name__ == "__main__":
-    commands = ("generate", "check", "adopt", "record")
+    commands = ("generate", "check", "adopt", "sync")
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         raise SystemExit(f"write 'python workflow/engines.py COMMAND' with one of {', '.join(commands)}")
     main(sys.argv[1])
