@@ -91,7 +91,10 @@ class Pair:
         clip = self.row["optimiser"]["clip"]
         scale = clip_scale(gradients, clip) if clip else None
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient if scale is None else gradient * align(scale, gradient)
+            clipped = gradient if scale is None else gradient * align(scale, gradient)
+            # vmap and convolutions give gradients of other strides than the weights', and a fused step on the CPU
+            # walks through both as they lie in memory.
+            parameter.grad = torch.empty_like(parameter).copy_(clipped)
         self.optimisers[net].step()
         if net in self.averages:
             decay = self.row["average"][net]
