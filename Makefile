@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup toy all test lint format lock bench clean
+.PHONY: help setup toy all test lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list

@@ -54,9 +54,19 @@ def edit(key, value):
     return change
 
 
+def rename(key, name):
+    def change(rows):
+        *path, last = key.split(".")
+        for part in path:
+            rows = rows[part]
+        rows[name] = rows.pop(last)
+
+    return change
+
+
 MISTAKES = {
     "a misspelt key": (
-        edit("experiments.mnist.optimiser.energy_rte", 1.0),
+        rename("experiments.mnist.optimiser.energy_rate", "energy_rte"),
         "experiments.mnist.optimiser has an unknown key 'energy_rte': did you mean 'energy_rate'?",
     ),
     "a negative rate": (
@@ -70,6 +80,43 @@ MISTAKES = {
     "a wrong type": (
         edit("experiments.mnist.schedule.steps", "many"),
         'experiments.mnist.schedule.steps is "many", and must be of type integer',
+    ),
+    "a misspelt key at the top": (rename("mirror", "mirrors"), "unknown key 'mirrors': did you mean 'mirror'?"),
+    "a rate that is no number": (
+        edit("experiments.mnist.optimiser.energy_rate", float("nan")),
+        "experiments.mnist.optimiser.energy_rate is NaN, and must be of type number (",
+    ),
+    "a count with a point": (
+        edit("experiments.mnist.schedule.generator_steps", 2.0),
+        "experiments.mnist.schedule.generator_steps is 2.0, and must be of type integer (",
+    ),
+    "a seed beyond 32 bits": (
+        edit("experiments.mnist.seeds", [2**70]),
+        "must be at most 4294967295",
+    ),
+    "pixels' range for points": (
+        edit("experiments.four_spin.range", [0.0, 1.0]),
+        "experiments.four_spin.range is [0.0, 1.0], and must be null, since its data are points",
+    ),
+    "points for an experiment on pixels": (
+        edit("experiments.mnist.dataset", "four_spin"),
+        "experiments.mnist.range is [0.0, 1.0], and must be null, since its data are points",
+    ),
+    "convolutions of points": (
+        edit("experiments.four_spin.generator.kind", "convolutional"),
+        "experiments.four_spin.generator is convolutional, which needs colour images (data set 'four_spin')",
+    ),
+    "more convolutions than the side can be halved": (
+        edit("datasets.celeba.side", 40),
+        "experiments.celeba.energy is convolutional, which needs a side that is a multiple of 16",
+    ),
+    "more neighbours than a batch has": (
+        edit("experiments.mnist.entropy.neighbours", 128),
+        "experiments.mnist.entropy.neighbours is 128, and must be below schedule.batch, 128",
+    ),
+    "points in Figure 3's list": (
+        edit("branches.paper.fig3", ["four_spin"]),
+        "branches.paper.fig3 shows 'four_spin', whose data are two-dimensional",
     ),
     "a missing key": (
         edit("experiments.mnist.schedule.batch", None),
@@ -146,14 +193,18 @@ def test_what_the_snakefile_imports_does_not_load_pytorch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
-def test_the_package_trains_without_snakemake_dvc_and_jsonschema():
+def test_the_package_trains_without_snakemake_dvc_and_jsonschema(parameters, tmp_path):
     code = (
         "import sys\n"
         "for name in ('snakemake', 'dvc', 'jsonschema', 'pooch', 'lmdb'): sys.modules[name] = None\n"
-        "import ddgm.training, ddgm.sampling, ddgm.metrics.density, ddgm.metrics.energies, ddgm.cli\n"
-        "from ddgm import parameters\n"
-        "parameters.load('params.yaml')\n"
+        "from ddgm.cli import main\n"
+        "assert main(['prepare', 'four_spin', 'train']) == 0\n"
+        "assert main(['train', 'toy_four_spin']) == 0\n"
+        "assert main(['sample', 'toy_four_spin']) == 0\n"
+        "assert main(['draw', 'fig1']) == 0\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    parameters["experiments"]["toy_four_spin"]["schedule"]["steps"] = 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "is not checked" in run.stderr

@@ -17,7 +17,7 @@ import ddgm
 from ddgm.errors import UserError
 from ddgm.experiment import build
 from ddgm.pair import Pair, clip_scale
-from ddgm.training import train
+from ddgm.training import Run, train
 
 CPU = torch.device("cpu")
 
@@ -158,6 +158,28 @@ def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data,
         train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
 
 
+def test_a_state_that_has_diverged_is_not_saved(planar_row, planar_data, tmp_path):
+    array = saved_array(tmp_path, planar_data)
+    run = Run("x", planar_row, array, tmp_path / "x.pt", CPU)
+    run.go(5, 5.0, lambda: False)
+    run.pending[-1][0, 0] = float("nan")
+    with pytest.raises(UserError, match="x, seed 0: energy_data is nan at step 5"):
+        run.save()
+    assert not (tmp_path / "x.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [("experiment.json", "is damaged: delete"), ("weights.safetensors", "is missing or damaged: delete")],
+)
+def test_a_damaged_model_is_refused_in_one_sentence(file, sentence, planar_row, planar_data, tmp_path):
+    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "x.pt")
+    path = tmp_path / "model" / file
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError, match=sentence):
+        ddgm.load(tmp_path / "model")
+
+
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):
     (tmp_path / "x.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match=r"x\.pt cannot be read as a checkpoint: delete it"):
@@ -187,7 +209,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from ddgm.errors import UserError
-from ddgm.training import train
+from ddgm.training import Run, train
 from ddgm.progress import start_log
 row, array, folder, minutes = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 start_log(folder / "log")

@@ -6,6 +6,7 @@ A function that a rule calls at once returns the function of wildcards that Snak
 import ast
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ def imports(module: str) -> frozenset[str]:
     file = SOURCE / Path(*module.split("."))
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     files = {file.as_posix()}
-    for node in ast.walk(ast.parse(file.read_text())):
+    source = file.read_text()
+    # A table or a style sheet that lies beside a module and is named in it belongs to it.
+    files |= {path.as_posix() for path in file.parent.iterdir() if path.suffix != ".py" and f'"{path.name}"' in source}
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -51,7 +55,8 @@ class Selection:
         try:
             parameters.check(config)
         except UserError as error:
-            raise WorkflowError(str(error)) from None
+            # Not a WorkflowError, to which Snakemake adds where in the Snakefile it was raised.
+            sys.exit(f"ddgm: {error}")
         self.config = config
 
     def pick(self, *keys: str) -> Callable[[Any], str]:
@@ -113,9 +118,12 @@ class Selection:
         """The array of one split of an experiment's data set."""
         return lambda wildcards: f"data/prepared/{self.experiment(wildcards.experiment)['dataset']}/{split}.npy"
 
-    def held_out(self, wildcards: Any) -> str:
-        """The array of the split that an experiment is tested on: the last one."""
-        return self.prepared(registry.splits(self.dataset(wildcards.experiment))[-1])(wildcards)
+    def measured_on(self, wildcards: Any) -> list[str]:
+        """The arrays that an experiment is measured on: training and last split, none where the density is known."""
+        if self.evidence(wildcards.experiment) == "density":
+            return []
+        splits = ("train", registry.splits(self.dataset(wildcards.experiment))[-1])
+        return [self.prepared(split)(wildcards) for split in splits]
 
     def threads(self, wildcards: Any) -> int:
         return self.experiment(wildcards.experiment)["threads"]

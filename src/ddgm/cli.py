@@ -41,7 +41,7 @@ def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     train_all(
         args.experiment,
         row,
-        existing(PREPARED / row["dataset"] / "train.npy", f"ddgm prepare {row['dataset']} train"),
+        training_array(row["dataset"]),
         model(args),
         RESULTS / args.branch / "state" / f"{args.experiment}.pt",
         threads=args.threads or row["threads"],
@@ -67,8 +67,12 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     settings, dataset = measured_with(args, params, "evaluation")
     row = describe(model(args))["row"]
-    module = importlib.import_module(f"ddgm.metrics.{'density' if row['range'] is None else 'energies'}")
-    splits = (PREPARED / row["dataset"] / f"{split}.npy" for split in ("train", registry.splits(dataset)[-1]))
+    planar = row["range"] is None
+    names = () if planar else ("train", registry.splits(dataset)[-1])
+    module = importlib.import_module(f"ddgm.metrics.{'density' if planar else 'energies'}")
+    splits = [
+        existing(PREPARED / row["dataset"] / f"{name}.npy", f"ddgm prepare {row['dataset']} {name}") for name in names
+    ]
     target = RESULTS / args.branch / "metrics" / f"{args.experiment}.csv"
     module.evaluate(args.experiment, model(args), settings, dataset, target, *splits)
 
@@ -97,7 +101,7 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         module.draw(
             {name: existing(folder / "samples" / f"{name}.npz", f"ddgm sample {name}") for name in names},
             {name: existing(folder / "metrics" / f"{name}.csv", f"ddgm evaluate {name}") for name in names},
-            {name: PREPARED / params["experiments"][name]["dataset"] / "train.npy" for name in names},
+            {name: training_array(params["experiments"][name]["dataset"]) for name in names},
             titles,
             outputs,
         )
@@ -131,11 +135,24 @@ def model(args: argparse.Namespace) -> Path:
     return RESULTS / args.branch / "models" / args.experiment
 
 
+def training_array(dataset: str) -> Path:
+    """The prepared training split of a data set."""
+    return existing(PREPARED / dataset / "train.npy", f"ddgm prepare {dataset} train")
+
+
 def existing(path: Path, command: str) -> Path:
     """The path, or UserError with the command that makes the file."""
     if not path.exists():
         raise UserError(f"{path} is missing: make it with '{command}', or let 'snakemake {path}' make all it needs")
     return path
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -161,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
         if run in (train, sample, evaluate, tabulate, draw):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
         if run is train:
-            verb.add_argument("--threads", type=int, help="CPU threads; the experiment's own number by default")
+            verb.add_argument("--threads", type=positive, help="CPU threads; the experiment's own number by default")
             verb.add_argument("--restart", action="store_true", help="forget a saved state and a finished model")
             verb.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between two saved states")
         verb.add_argument("--params", default="params.yaml", help="a parameter file, or JSON of dotted keys")
@@ -172,10 +189,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 130 when interrupted."""
     args = parser().parse_args(argv)
-    log = start_log(args.log)
+    log = start_log(None)
     # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        if args.log:
+            start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
             args.branch = parameters.choose_branch(params, args.branch, getattr(args, "experiment", None))

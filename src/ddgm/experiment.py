@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -58,6 +59,8 @@ def describe(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{directory} holds no trained model ({EXPERIMENT} is missing): train one with 'ddgm train EXPERIMENT'"
         ) from None
+    except json.JSONDecodeError:
+        raise UserError(f"{directory / EXPERIMENT} is damaged: delete {directory} and train again") from None
 
 
 def load(directory: str | Path, seed: int | None = None, averaged: bool = True) -> tuple[nn.Module, Generator]:
@@ -72,7 +75,10 @@ def load(directory: str | Path, seed: int | None = None, averaged: bool = True) 
     seed = row["seeds"][0] if seed is None else seed
     if seed not in row["seeds"]:
         raise UserError(f"{directory} has no seed {seed}: allowed are {', '.join(map(str, row['seeds']))}")
-    tensors = load_file(directory / WEIGHTS)
+    try:
+        tensors = load_file(directory / WEIGHTS)
+    except (SafetensorError, FileNotFoundError):
+        raise UserError(f"{directory / WEIGHTS} is missing or damaged: delete {directory} and train again") from None
     energy, generator = build(row, shape, seed)
     for net, module in (("energy", energy), ("generator", generator)):
         kept = averaged and row["average"][net] > 0

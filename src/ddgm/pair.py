@@ -39,6 +39,7 @@ class Pair:
         }
         # One stream a seed, so that a seed draws the same whichever seeds train beside it.
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in row["seeds"]]
+        # Noise inside the nets comes from one stream for all seeds: with it, the seeds beside a seed do matter.
         torch.manual_seed(row["seeds"][0])
         self.step = 0
         self.latent: Tensor | None = None

@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import math
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from ddgm.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
+PLANAR = ("four_spin", "two_spiral")
 FIGURES = ("fig2", "fig3", "fig4")
 BRANCHES = ("paper", "toy")
 
@@ -22,7 +25,10 @@ def load(source: str) -> dict[str, Any]:
     A file is checked against the schema. Raises UserError with one sentence that says what to write instead.
     """
     if source.lstrip().startswith("{"):
-        return nest(json.loads(source))
+        try:
+            return nest(json.loads(source))
+        except json.JSONDecodeError as error:
+            raise UserError(f"--params is neither a file nor JSON: {error}") from None
     path = Path(source)
     try:
         parameters = yaml.safe_load(path.read_text())
@@ -30,6 +36,8 @@ def load(source: str) -> dict[str, Any]:
         raise UserError(
             f"there is no parameter file {source} in {Path.cwd()}: go to the project's folder, or write --params FILE"
         ) from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise UserError(f"{source} is no text file: write --params with the name of a YAML file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -105,27 +113,17 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
     except ImportError:
         print(f"{source} is not checked against its schema: jsonschema is not installed here", file=sys.stderr)
         return
+    if not SCHEMA.exists():
+        print(f"{source} is not checked against its schema: there is no {SCHEMA}", file=sys.stderr)
+        return
     schema = yaml.safe_load(SCHEMA.read_text())
     error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(parameters), key=_depth_first
+        _validator(jsonschema)(schema).iter_errors(parameters), key=_unknown_key_first
     )
     if error:
         raise UserError(f"{source}: {_sentence(error)}")
-    for branch, rows in parameters["branches"].items():
-        for figure in FIGURES:
-            for name in rows[figure]:
-                if name not in parameters["experiments"]:
-                    near = nearest(name, parameters["experiments"])
-                    raise UserError(
-                        f"{source}: branches.{branch}.{figure} shows '{name}', which is no experiment{near}"
-                    )
-        for name in rows["fig2"]:
-            if parameters["experiments"][name]["range"] is not None:
-                raise UserError(f"{source}: branches.{branch}.fig2 shows '{name}', whose data are not two-dimensional")
-    for name, row in parameters["experiments"].items():
-        if row["dataset"] not in parameters["datasets"]:
-            near = nearest(row["dataset"], parameters["datasets"])
-            raise UserError(f"{source}: experiments.{name}.dataset is '{row['dataset']}', which is no data set{near}")
+    for sentence in _contradictions(parameters):
+        raise UserError(f"{source}: {sentence}")
 
 
 def nearest(word: str, known: Any) -> str:
@@ -136,9 +134,54 @@ def nearest(word: str, known: Any) -> str:
     return f"{guess} allowed are {', '.join(names) or 'none'}"
 
 
-def _depth_first(error: Any) -> tuple:
-    # An unknown key first: it is most often the cause of a missing one beside it.
-    return (error.validator != "additionalProperties", -len(error.path))
+def _unknown_key_first(error: Any) -> tuple:
+    # jsonschema takes the largest. A misspelt key is the cause of the missing one beside it.
+    return (error.validator == "additionalProperties", -len(error.path))
+
+
+def _validator(jsonschema: Any) -> Any:
+    """JSON Schema with stricter numbers: 2.0 is no integer, NaN and infinity are no numbers."""
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: type(value) in (int, float) and math.isfinite(value),
+        }
+    )
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=types)
+
+
+def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
+    """What each key allows by itself and the keys together do not, a sentence each."""
+    rows, datasets = parameters["experiments"], parameters["datasets"]
+    for name, row in rows.items():
+        key = f"experiments.{name}"
+        if row["dataset"] not in datasets:
+            near = nearest(row["dataset"], datasets)
+            yield f"{key}.dataset is '{row['dataset']}', which is no data set{near}"
+            continue
+        planar = datasets[row["dataset"]]["kind"] in PLANAR
+        if planar != (row["range"] is None):
+            wanted = "null, since its data are points" if planar else "two numbers, since its data are pixels"
+            yield f"{key}.range is {json.dumps(row['range'])}, and must be {wanted}"
+        side = datasets[row["dataset"]].get("side")
+        for net, kind in (("energy", row["energy"].get("features")), ("generator", row["generator"]["kind"])):
+            halvings = len(row[net].get("hidden", []))
+            if kind == "convolutional" and (side is None or side % 2**halvings):
+                fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
+                yield f"{key}.{net} is convolutional, which needs {fits} (data set '{row['dataset']}'): write dense"
+        if row["entropy"].get("neighbours", 0) >= row["schedule"]["batch"]:
+            yield (
+                f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below schedule.batch, "
+                f"{row['schedule']['batch']}"
+            )
+    for branch, shown in parameters["branches"].items():
+        for figure in FIGURES:
+            for name in shown[figure]:
+                here = f"branches.{branch}.{figure} shows '{name}'"
+                if name not in rows:
+                    yield f"{here}, which is no experiment{nearest(name, rows)}"
+                elif (rows[name]["range"] is None) != (figure == "fig2"):
+                    yield f"{here}, whose data are {'not ' * (figure == 'fig2')}two-dimensional"
 
 
 def _sentence(error: Any) -> str:
@@ -156,7 +199,8 @@ def _sentence(error: Any) -> str:
         return f"{key} lacks the key '{missing}': write it{f' ({about})' if about else ''}"
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        number = _as_number(error.instance) if "number" in wanted or "integer" in wanted else None
+        textual = isinstance(error.instance, str) and "number" in wanted
+        number = _as_number(error.instance) if textual else None
         hint = f"; YAML reads {error.instance} as text, write {number}" if number else ""
         return f"{key} is {value}, and must be of type {wanted}{hint}{meaning}"
     if error.validator in ("enum", "const"):

@@ -24,6 +24,8 @@ def start_log(file: Path | None) -> logging.Logger:
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
+    # A log that cannot be written, as on a full disk, must not drown what the terminal says.
+    logging.raiseExceptions = False
     log.setLevel(logging.INFO)
     return log
 

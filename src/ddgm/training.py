@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddgm import checkpoint, provenance
 from ddgm.errors import UserError
-from ddgm.experiment import EXPERIMENT, HISTORY, PROVENANCE, save_weights
+from ddgm.experiment import EXPERIMENT, HISTORY, PROVENANCE, WEIGHTS, describe, save_weights
 from ddgm.pair import COLUMNS, Pair
 from ddgm.progress import Progress, log
 from ddgm.whole_file import whole_file
@@ -35,9 +35,12 @@ class Run:
     """One experiment from its first step, or from where it was interrupted, to its last."""
 
     def __init__(self, name: str, row: dict[str, Any], array: Path, state_path: Path, device: torch.device) -> None:
-        data = torch.from_numpy(np.load(array))
+        try:
+            data = torch.from_numpy(np.load(array))
+        except (ValueError, EOFError):
+            raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
         self.name, self.row, self.device, self.state_path = name, row, device, state_path
-        self.about = {"row": row, "data": provenance.checksum(array)}
+        self.about = {"row": row, "data": provenance.checksum(array), "device": device.type}
         self.pair = Pair(row, data, device)
         self.history: list[list[float]] = []
         self.pending: list[Tensor] = []
@@ -47,10 +50,15 @@ class Run:
             self.pair.restore(state["pair"])
             self.history, self.seconds = state["history"], state["seconds"]
             self.pending = [value.to(device) for value in state["pending"]]
+            if state["code"] != provenance.code_version():
+                log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with another")
 
     def save(self) -> None:
-        """Write the state to resume from."""
+        """Write the state to resume from. Raises UserError in place of saving one that has diverged."""
+        if self.pending:
+            self.refuse_divergence(torch.stack(self.pending).cpu())
         state = {
+            "code": provenance.code_version(),
             "pair": self.pair.state(),
             "history": self.history,
             "pending": self.pending,
@@ -104,18 +112,38 @@ class Run:
 
     def finish(self, directory: Path) -> None:
         """Write the model: weights, history, the experiment and its provenance."""
-        save_weights(directory, self.pair.weights())
-        with whole_file(directory / HISTORY) as path:
-            table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS])
-            table.astype({"seed": int, "step": int}).to_csv(path, index=False, float_format="%.7g")
-        shape = list(self.pair.data.shape[1:])
-        for file, content in (
-            (PROVENANCE, provenance.of_run(self.about["data"], self.device, self.seconds)),
-            (EXPERIMENT, {"name": self.name, "shape": shape, "row": self.row}),
-        ):
-            with whole_file(directory / file) as path:
-                path.write_text(json.dumps(content, indent=2) + "\n")
+        weights = self.pair.weights()
+        for seed, nets in weights.items():
+            if not all(torch.isfinite(value).all() for state in nets.values() for value in state.values()):
+                raise UserError(
+                    f"{self.name}, seed {seed}: a weight is no finite number after the last step: lower the rates"
+                )
+        # Nothing is lost if the disk fills here, and a model is there with all its files or with none.
+        self.save()
+        files = [directory / name for name in (EXPERIMENT, PROVENANCE, HISTORY, WEIGHTS)]
+        remove(files)
+        try:
+            save_weights(directory, weights)
+            with whole_file(directory / HISTORY) as path:
+                table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS])
+                table.astype({"seed": int, "step": int}).to_csv(path, index=False, float_format="%.7g")
+            shape = list(self.pair.data.shape[1:])
+            for file, content in (
+                (PROVENANCE, provenance.of_run(self.about["data"], self.device, self.seconds)),
+                (EXPERIMENT, {"name": self.name, "shape": shape, "row": self.row}),
+            ):
+                with whole_file(directory / file) as path:
+                    path.write_text(json.dumps(content, indent=2) + "\n")
+        except BaseException:
+            remove(files)
+            raise
         log.info(f"{self.name}: {self.pair.step} steps in {self.seconds:.0f} s, saved in {directory}")
+
+
+def remove(files: list[Path]) -> None:
+    """Delete what there is of these files."""
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def train(
@@ -181,7 +209,7 @@ def refuse_other_model(directory: Path, name: str, row: dict[str, Any], restart:
     path = directory / EXPERIMENT
     if restart or not path.exists():
         return
-    for key, old, new in checkpoint.differences(json.loads(path.read_text())["row"], row):
+    for key, old, new in checkpoint.differences(describe(directory)["row"], row):
         raise UserError(
             f"{directory} holds a model of {name} made with {key} = {old}, and now it is {new}: write --restart to "
             f"replace it, or the old value to keep it"

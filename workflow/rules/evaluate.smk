@@ -22,8 +22,7 @@ rule evaluate:
     input:
         weights="results/{branch}/models/{experiment}/weights.safetensors",
         experiment="results/{branch}/models/{experiment}/experiment.json",
-        train=select.prepared("train"),
-        test=select.held_out,
+        arrays=select.measured_on,
         code=select.evaluate_modules,
     output:
         "results/{branch}/metrics/{experiment}.csv",

@@ -19,4 +19,4 @@ rule train:
         "Training {wildcards.experiment}, all seeds"
     shell:
         "ddgm train {wildcards.experiment} --branch {wildcards.branch}"
-        " --threads {threads} --params {params.cfg:q} --log {log}"
+        " --params {params.cfg:q} --log {log}"

@@ -6,9 +6,12 @@ bytes (with the same versions of Pillow, LMDB and zlib).
 """
 
 import colorsys
+import errno
 import gzip
 import hashlib
 import io
+import os
+import shutil
 import struct
 import tempfile
 import zipfile
@@ -185,6 +188,9 @@ def _write_rooms(path: Path, split: str, seed: int, numbers: Iterable[int]) -> N
     rooms = {hashlib.sha1(b"%d %d" % (seed, i)).hexdigest().encode(): _webp(room(seed, i)) for i in numbers}
     size = 2 * sum(map(len, rooms.values())) + 2**24
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{split}_lmdb.") as folder:
+        if shutil.disk_usage(folder).free < size:
+            # LMDB itself would only say that some input or output went wrong.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         environment = lmdb.open(folder, map_size=size - size % 2**20, lock=False)
         with environment, environment.begin(write=True) as transaction:
             for key in sorted(rooms):

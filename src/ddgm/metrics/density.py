@@ -101,9 +101,7 @@ def measure(energy: nn.Module, samples: Array, dataset: dict[str, Any], toleranc
     return {**found, "log_partition": log_z}
 
 
-def evaluate(
-    experiment: str, directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path, *_: Path
-) -> None:
+def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
     """Measure every seed of a two-dimensional experiment into one tidy table."""
     row = describe(directory)["row"]
     rows = []
