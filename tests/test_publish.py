@@ -4,6 +4,7 @@ import importlib.util
 import json
 
 import pytest
+from PIL import Image
 
 from conftest import ROOT
 from ddgm.metrics.table import write
@@ -27,7 +28,7 @@ def publish(tmp_path, monkeypatch):
     provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1}
     (model / "provenance.json").write_text(json.dumps(provenance))
     (tmp_path / "results/paper/figures").mkdir()
-    (tmp_path / "results/paper/figures/fig2.png").write_bytes(b"picture")
+    Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module
 
 
@@ -36,7 +37,7 @@ def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tm
     text = publish.filled()
     assert "| four-spin, Eq. 15 (`four_spin`) | 2 | KL(D‖T), nats | 1.500 ± 0.707 | 2 min, cpu: a processor" in text
     assert text.startswith("# before") and text.endswith("after\n")
-    assert (tmp_path / "docs/figures/paper_fig2.png").read_bytes() == b"picture"
+    assert Image.open(tmp_path / "docs/figures/paper_fig2.png").convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert (tmp_path / "docs/results/paper/four_spin.provenance.json").exists()
 
 

@@ -3,7 +3,8 @@
 python workflow/publish.py paper     copy figures, metrics and provenance from results/paper, then write the table
 python workflow/publish.py --check   exit with 1 and one sentence if the README's table is not what docs/ says
 
-Run after a Snakemake run: the files are copied as they are, so that each number can be traced to code and data.
+Run after a Snakemake run. Tables and provenance are copied as they are, so that each number can be traced to code and
+data; pictures are saved with 256 colours, which keeps the repository small.
 """
 
 import json
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from ddgm import parameters
 
@@ -36,7 +38,8 @@ def publish(branch: str) -> None:
     for folder in (kept, DOCS / "figures"):
         folder.mkdir(parents=True, exist_ok=True)
     for picture in sorted((results / "figures").glob("fig*.png")):
-        shutil.copyfile(picture, DOCS / "figures" / f"{branch}_{picture.name}")
+        small = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small.save(DOCS / "figures" / f"{branch}_{picture.name}", optimize=True)
     for table in sorted((results / "metrics").glob("*.csv")):
         shutil.copyfile(table, kept / table.name)
         provenance = results / "models" / table.stem / "provenance.json"
@@ -44,11 +47,11 @@ def publish(branch: str) -> None:
 
 
 def table() -> str:
-    """The published metrics as a Markdown table: mean ± sd over seeds, time and device."""
+    """The published metrics of the paper branch as a Markdown table: mean ± sd over seeds, time and device."""
     rows = parameters.load("params.yaml")["experiments"]
     lines = ["| experiment | seeds | measured | value | trained in |", "|---|---|---|---|---|"]
     for name, row in rows.items():
-        file = next(iter(sorted(DOCS.glob(f"results/*/{name}.csv"))), None)
+        file = next(iter(sorted(DOCS.glob(f"results/paper/{name}.csv"))), None)
         if file is None:
             continue
         about = json.loads(file.with_name(f"{name}.provenance.json").read_text())
