@@ -336,15 +336,15 @@ def test_generate_changes_nothing_twice_and_check_sees_an_edited_rule(source, tm
 
 def test_without_dvc_snakemake_works_alone(source, tmp_path):
     clone = copy(source, tmp_path / "project")
-    said = clone.run("rm -r .dvc && snakemake --cores 2 data/prepared/four_spin/test.npy")
+    said = clone.run("rm -r .dvc && snakemake --cores 2 data/prepared/four_spin/train.npy")
     assert "1 of 1 steps (100%) done" in said
     assert "dvc.lock" not in said
 
 
 def test_the_bridge_can_be_switched_off_and_made_good_for(source, tmp_path):
-    clone, array = copy(source, tmp_path / "project"), "data/prepared/four_spin/test.npy"
+    clone, array = copy(source, tmp_path / "project"), "data/prepared/four_spin/train.npy"
     assert "dvc.lock" not in clone.run(f"snakemake --cores 2 {array}", DDGM_BRIDGE="off")
     assert not (clone.path / "dvc.lock").exists()
     assert "'python workflow/engines.py sync'" in clone.run(f"snakemake -n {array}")
     assert "results recorded: 1" in clone.run("python workflow/engines.py sync")
-    assert clone.changed("prepare-four_spin-test") == set()
+    assert clone.changed("prepare-four_spin-train") == set()
