@@ -57,36 +57,29 @@ def cosine_and_ratio(energy, data, samples):
     return torch.cosine_similarity(exact, eq_7, dim=0).item(), (exact.norm() / eq_7.norm()).item()
 
 
+class Level(torch.nn.Module):
+    """An energy's gradient with one value everywhere, so that P(y=1|x) = σ(-value): ½ where it is 0."""
+
+    def __init__(self, energy, value):
+        super().__init__()
+        self.inner, self.value = energy, value
+
+    def forward(self, x):
+        energies = self.inner(x)
+        return energies - energies.detach() + self.value
+
+
 def test_eq_8s_approximation_holds_where_both_answers_are_as_likely(energy, points):
-    class Half(torch.nn.Module):
-        """The same energy and gradient, shifted at each point so that its value is 0 and P is ½."""
-
-        def __init__(self):
-            super().__init__()
-            self.inner = energy
-
-        def forward(self, x):
-            value = self.inner(x)
-            return value - value.detach()
-
-    cosine, ratio = cosine_and_ratio(Half(), *points)
+    cosine, ratio = cosine_and_ratio(Level(energy, 0.0), *points)
     assert cosine == pytest.approx(1, abs=1e-9)
     assert ratio == pytest.approx(0.25, rel=1e-9)
 
 
 @pytest.mark.parametrize("shift", [-3.0, -0.5, 0.5, 3.0])
 def test_eq_8s_approximation_fails_away_from_one_half(energy, points, shift):
-    class Shifted(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = energy
-
-        def forward(self, x):
-            value = self.inner(x)
-            return value - value.detach() + shift
-
     data, samples = points
-    exact = gradients(classifier.energy_loss(Shifted()(data)[None], Shifted()(samples)[None]).sum(), energy)
+    level = Level(energy, shift)
+    exact = gradients(classifier.energy_loss(level(data)[None], level(samples)[None]).sum(), energy)
     quarter = gradients(dual.energy_loss(energy(data)[None], energy(samples)[None]).sum(), energy) / 4
     assert (exact - quarter).norm() / quarter.norm() > 0.1
 

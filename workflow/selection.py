@@ -107,8 +107,8 @@ class Selection:
         return modules(f"ddgm.metrics.{self.evidence(wildcards.experiment)}")
 
     def evidence(self, experiment: str) -> str:
-        """The metrics module for an experiment: densities where the data's is known, energies elsewhere."""
-        return "density" if self.experiment(experiment)["range"] is None else "energies"
+        """The metrics module for an experiment."""
+        return parameters.evidence(self.experiment(experiment))
 
     def dataset(self, experiment: str) -> dict[str, Any]:
         """The data set's row of an experiment."""

@@ -67,9 +67,9 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     settings, dataset = measured_with(args, params, "evaluation")
     row = describe(model(args))["row"]
-    planar = row["range"] is None
-    names = () if planar else ("train", registry.splits(dataset)[-1])
-    module = importlib.import_module(f"ddgm.metrics.{'density' if planar else 'energies'}")
+    evidence = parameters.evidence(row)
+    names = () if evidence == "density" else ("train", registry.splits(dataset)[-1])
+    module = importlib.import_module(f"ddgm.metrics.{evidence}")
     splits = [
         existing(PREPARED / row["dataset"] / f"{name}.npy", f"ddgm prepare {row['dataset']} {name}") for name in names
     ]

@@ -88,6 +88,11 @@ def mirror(file: str = "params.yaml") -> str | None:
     return (yaml.safe_load(path.read_text()) or {}).get("mirror") if path.exists() else None
 
 
+def evidence(row: dict[str, Any]) -> str:
+    """The metrics module that measures an experiment: densities where the data's is known, energies elsewhere."""
+    return "density" if row["range"] is None else "energies"
+
+
 def choose_branch(parameters: dict[str, Any], branch: str | None, experiment: str | None) -> str:
     """The branch that was asked for, else the one that shows the experiment, else `paper`."""
     if branch and branch not in BRANCHES:
