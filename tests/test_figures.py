@@ -55,6 +55,7 @@ def image_arrays(channels: int = 1, side: int = 12, seeds: int = 2) -> dict[str,
     return {
         "interpolations": stream.integers(0, 255, (seeds, 4, 6, *shape), dtype=np.uint8),
         "samples": stream.integers(0, 255, (seeds, 50, *shape), dtype=np.uint8),
+        "source": np.array("subset: a few"),
     }
 
 

@@ -12,10 +12,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ddgm.datasets import download, mnist, registry
+from ddgm.datasets.prepared import Split
 from ddgm.errors import UserError
 
-MNIST = {"kind": "mnist", "draw": None}
-TOY = {"kind": "mnist", "draw": {"images": 200, "seed": 0}}
+MNIST = {"kind": "mnist", "draw": None, "folder": None, "subset": None}
+TOY = {**MNIST, "draw": {"images": 200, "seed": 0}}
 MIRROR = Path(os.environ.get("DDGM_MIRROR") or Path(__file__).parents[1] / ".." / "shared" / "mirror")
 needs_mirror = pytest.mark.skipif(
     not (MIRROR / "mnist").is_dir(), reason="no folder with the MNIST files: set DDGM_MIRROR to one"
@@ -71,20 +72,21 @@ def test_the_real_mnist_is_prepared_digit_for_digit(tmp_path):
         assert digits.shape == (count, 1, 28, 28)
         assert digits.mean() == pytest.approx(means[split], abs=1e-5)
         index = pd.read_csv(tmp_path / f"{split}.csv")
-        assert index.columns.tolist() == ["position", "key", "label"]
+        assert index.columns.tolist() == ["position", "key", "split", "label"]
         assert index["label"][:10].tolist() == first_labels[split]
         assert (index["key"] == np.arange(count)).all() and (index["position"] == np.arange(count)).all()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "test.csv", "test.npy", "train.csv", "train.npy"]
+    written = {file for split in counts for file in Split(tmp_path / f"{split}.npy").files}
+    assert set(tmp_path.iterdir()) == {tmp_path / "raw", *written}
 
 
 def test_pixels_and_labels_keep_their_order_and_the_header_s_shape(raw, tmp_path):
     mnist.prepare(MNIST, raw, "train", tmp_path / "train.npy")
     assert np.array_equal(np.load(tmp_path / "train.npy"), np.arange(24).reshape(3, 1, 2, 4))
-    assert (tmp_path / "train.csv").read_bytes() == b"position,key,label\n0,0,7\n1,1,0\n2,2,9\n"
+    assert (tmp_path / "train.csv").read_bytes() == b"position,key,split,label\n0,0,train,7\n1,1,train,0\n2,2,train,9\n"
 
 
 def test_drawn_digits_are_scikit_learn_s_each_once(tmp_path):
-    row = {"kind": "mnist", "draw": {"images": 1797, "seed": 0}}
+    row = {**MNIST, "draw": {"images": 1797, "seed": 0}}
     fetch(row, tmp_path)
     drawn = []
     for split, count in {"train": 1438, "test": 359}.items():
@@ -98,7 +100,7 @@ def test_drawn_digits_are_scikit_learn_s_each_once(tmp_path):
 
 
 def test_drawing_digits_twice_gives_the_same_bytes_and_another_seed_others(tmp_path, monkeypatch):
-    other = {"kind": "mnist", "draw": {"images": 200, "seed": 1}}
+    other = {**MNIST, "draw": {"images": 200, "seed": 1}}
     fetch(TOY, tmp_path / "a")
     with monkeypatch.context() as later:
         later.setattr(time, "time", lambda: 2e9)
@@ -111,7 +113,7 @@ def test_drawing_digits_twice_gives_the_same_bytes_and_another_seed_others(tmp_p
 
 
 def test_more_digits_than_there_are_cannot_be_drawn(tmp_path):
-    row = {"kind": "mnist", "draw": {"images": 1798, "seed": 0}}
+    row = {**MNIST, "draw": {"images": 1798, "seed": 0}}
     with pytest.raises(UserError, match=r"1798.*at most 1797"):
         fetch(row, tmp_path)
     assert not any(tmp_path.iterdir())

@@ -38,7 +38,8 @@ def test_the_committed_parameters_pass(parameters_file=ROOT / "params.yaml"):
     shown = {name for branch in ("paper", "toy") for name in parameters.experiments(loaded, branch)}
     assert shown == set(loaded["experiments"]), "every experiment is shown by a branch"
     used = {row["dataset"] for row in loaded["experiments"].values()}
-    assert used == set(loaded["datasets"]), "every data set is used"
+    subsets = {name for name, row in loaded["datasets"].items() if row.get("subset")}
+    assert used == set(loaded["datasets"]) - subsets, "every data set is used, subsets by who cannot reach the whole"
 
 
 def edit(key, value):
@@ -64,6 +65,7 @@ def rename(key, name):
     return change
 
 
+GZ = "train-images-idx3-ubyte.gz"
 MISTAKES = {
     "a misspelt key": (
         rename("experiments.mnist.optimiser.energy_rate", "energy_rte"),
@@ -117,6 +119,30 @@ MISTAKES = {
     "points in Figure 3's list": (
         edit("branches.paper.fig3", ["four_spin"]),
         "branches.paper.fig3 shows 'four_spin', whose data are two-dimensional",
+    ),
+    "a folder for what is drawn": (
+        edit("datasets.toy_faces.folder", "/data"),
+        "datasets.toy_faces has both draw and folder, and what is drawn is not fetched: write null for one",
+    ),
+    "a subset of what is drawn": (
+        edit("datasets.toy_digits.subset", {"says": "subset: few", "checksums": {GZ: "md5:" + 32 * "0"}}),
+        "datasets.toy_digits has both draw and subset, and what is drawn is not fetched: write null for one",
+    ),
+    "a subset's file that the data set does not have": (
+        edit("datasets.mnist.subset", {"says": "subset: few", "checksums": {GZ[1:]: "md5:" + 32 * "0"}}),
+        f"datasets.mnist.subset.checksums names '{GZ[1:]}', which is none of its files: did you mean '{GZ}'?",
+    ),
+    "a subset's checksum without its kind": (
+        edit("datasets.celeba_15k.subset.checksums", {"img_align_celeba.zip": 32 * "0"}),
+        f'datasets.celeba_15k.subset.checksums.img_align_celeba.zip is "{32 * "0"}", and must be spelt as ^(md5:',
+    ),
+    "a subset that does not say it": (
+        edit("datasets.celeba_15k.subset.says", "15,723 faces"),
+        'datasets.celeba_15k.subset.says is "15,723 faces", and must be spelt as ^subset: ',
+    ),
+    "a subset without a checksum": (
+        edit("datasets.celeba_15k.subset.checksums", {}),
+        "datasets.celeba_15k.subset.checksums",
     ),
     "a missing key": (
         edit("experiments.mnist.schedule.batch", None),
@@ -179,13 +205,14 @@ def test_a_jobs_json_is_the_same_rows_as_the_file(parameters):
     assert load(text)["branches"]["toy"]["fig2"] == ["a"]
 
 
-def test_the_mirror_of_the_environment_goes_before_the_files(tmp_path, monkeypatch):
+def test_the_place_of_original_files_is_read_from_the_parameter_file_and_the_environment(tmp_path, monkeypatch):
     file = tmp_path / "params.yaml"
-    file.write_text("mirror: /in/the/file\n")
+    file.write_text("mirror: /in/the/file\ndatasets: {mnist: {folder: /of/the/user}, celeba: {folder: null}}\n")
     monkeypatch.delenv("DDGM_MIRROR", raising=False)
-    assert parameters.mirror(str(file)) == "/in/the/file"
+    assert parameters.place_of_files("mnist", str(file)) == ("/of/the/user", "/in/the/file")
     monkeypatch.setenv("DDGM_MIRROR", "/in/the/environment")
-    assert parameters.mirror(str(file)) == "/in/the/environment"
+    assert parameters.place_of_files("celeba", str(file)) == (None, "/in/the/environment")
+    assert parameters.place_of_files("celeba", str(tmp_path / "none")) == (None, "/in/the/environment")
 
 
 def test_what_the_snakefile_imports_does_not_load_pytorch():
@@ -196,7 +223,7 @@ def test_what_the_snakefile_imports_does_not_load_pytorch():
 def test_the_package_trains_without_snakemake_dvc_and_jsonschema(parameters, tmp_path):
     code = (
         "import sys\n"
-        "for name in ('snakemake', 'dvc', 'jsonschema', 'pooch', 'lmdb'): sys.modules[name] = None\n"
+        "for name in ('snakemake', 'dvc', 'jsonschema', 'gdown', 'lmdb'): sys.modules[name] = None\n"
         "from ddgm.cli import main\n"
         "assert main(['prepare', 'four_spin', 'train']) == 0\n"
         "assert main(['train', 'toy_four_spin']) == 0\n"

@@ -36,7 +36,7 @@ SOURCES = ("Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", 
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
 PROFILE = Path("profiles/default/config.yaml")
 # Tables small enough for git, and tables for `dvc plots`.
-METRICS = ("results/*/metrics.csv", "results/*/metrics/*.csv")
+METRICS = ("results/*/metrics.csv", "results/*/metrics/*.csv", "results/*/data/*.csv")
 PLOTS = ("results/*/models/*/history.csv",)
 # Stands for the parameters of a file that dvc.lock contradicts: other parameters make Snakemake repeat the job.
 UNPROVED = "unknown: dvc.lock does not vouch for this file"

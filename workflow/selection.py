@@ -74,6 +74,25 @@ class Selection:
 
         return chosen
 
+    def pick_dataset(self, *keys: str) -> Callable[[Any], str]:
+        """As `pick`, with all of a data set's row but the folder its files are taken from, which changes no byte."""
+
+        def chosen(wildcards: Any) -> str:
+            name = self.dataset_name(wildcards)
+            row = self.value(f"datasets.{name}")
+            return self.pick(*keys, *(f"datasets.{name}.{key}" for key in row if key != "folder"))(wildcards)
+
+        return chosen
+
+    def pick_source(self, wildcards: Any) -> str:
+        """What a raw file depends on: another crop must not download it again."""
+        return self.pick(*(f"datasets.{wildcards.dataset}.{key}" for key in ("kind", "draw", "subset")))(wildcards)
+
+    def dataset_name(self, wildcards: Any) -> str:
+        """The wildcard `dataset`, or the data set of the wildcard `experiment`."""
+        known = dict(wildcards.items())
+        return known.get("dataset") or self.experiment(known["experiment"])["dataset"]
+
     def value(self, key: str) -> Any:
         try:
             return parameters.select(self.config, key)
@@ -99,6 +118,18 @@ class Selection:
     def prepare_modules(self, wildcards: Any) -> list[str]:
         return modules(registry.module(self.value(f"datasets.{wildcards.dataset}")))
 
+    def workers(self, wildcards: Any, cores: int | None) -> int:
+        """The processes that prepare a split: all cores where photographs are decoded, one for anything else."""
+        row = self.value(f"datasets.{wildcards.dataset}")
+        return (cores or 8) if "side" in row and not row["draw"] else 1
+
+    def splits(self, pattern: str) -> Callable[[Any], list[str]]:
+        """A file for each split of a data set."""
+        return lambda wildcards: [
+            pattern.format(dataset=wildcards.dataset, split=split)
+            for split in registry.splits(self.value(f"datasets.{wildcards.dataset}"))
+        ]
+
     def train_modules(self, wildcards: Any) -> list[str]:
         objective = self.experiment(wildcards.experiment)["objective"]["kind"]
         return modules("ddgm.training", f"ddgm.objectives.{objective}")
@@ -114,9 +145,9 @@ class Selection:
         """The data set's row of an experiment."""
         return self.value(f"datasets.{self.experiment(experiment)['dataset']}")
 
-    def prepared(self, split: str) -> Callable[[Any], str]:
-        """The array of one split of an experiment's data set."""
-        return lambda wildcards: f"data/prepared/{self.experiment(wildcards.experiment)['dataset']}/{split}.npy"
+    def prepared(self, split: str, kind: str = "npy") -> Callable[[Any], str]:
+        """The array of one split of an experiment's data set, or the sheet beside it (kind "json")."""
+        return lambda wildcards: f"data/prepared/{self.experiment(wildcards.experiment)['dataset']}/{split}.{kind}"
 
     def measured_on(self, wildcards: Any) -> list[str]:
         """The arrays that an experiment is measured on: training and last split, none where the density is known."""
@@ -164,4 +195,11 @@ class Selection:
 
     def everything(self, branch: str) -> list[str]:
         figures: Iterable[str] = ("fig1", "fig2", "fig3", "fig4", "curves")
-        return [file for name in figures for file in self.figure(name, branch)] + [f"results/{branch}/metrics.csv"]
+        drawn = [file for name in figures for file in self.figure(name, branch)]
+        return [*drawn, f"results/{branch}/metrics.csv", *self.data(branch)]
+
+    def data(self, branch: str) -> list[str]:
+        """A table and a contact sheet of each data set of a branch, for which every split is prepared."""
+        names = parameters.datasets(self.config, branch)
+        sheets = [f"results/{branch}/figures/sheet_{name}.{kind}" for name in names for kind in ("png", "pdf")]
+        return [f"results/{branch}/data/{name}.csv" for name in names] + sheets

@@ -18,19 +18,32 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Download, or draw, one raw file of a data set."""
     from ddgm.datasets.download import fetch as fetch_file
 
-    row = parameters.select(params, f"datasets.{args.dataset}")
-    fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, parameters.mirror())
+    folder, mirror = parameters.place_of_files(args.dataset)
+    row = {"folder": folder} | parameters.select(params, f"datasets.{args.dataset}")
+    fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
 
 
 def prepare(args: argparse.Namespace, params: dict[str, Any]) -> None:
-    """Turn the raw files of a data set into one array file for a split."""
+    """Turn the raw files of a data set into one array file for a split, on all cores."""
     import importlib
+    import os
 
     from ddgm.datasets import registry
+    from ddgm.datasets.verify import verify_raw_files
 
     row = parameters.select(params, f"datasets.{args.dataset}")
+    if registry.files(row):
+        verify_raw_files(args.dataset, row, args.split, RAW / args.dataset)
     module = importlib.import_module(registry.module(row))
-    module.prepare(row, RAW / args.dataset, args.split, PREPARED / args.dataset / f"{args.split}.npy")
+    workers = args.workers or len(os.sched_getaffinity(0))
+    module.prepare(row, RAW / args.dataset, args.split, PREPARED / args.dataset / f"{args.split}.npy", workers)
+
+
+def describe(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Count and average what a prepared data set holds."""
+    from ddgm.metrics.dataset import describe as describe_arrays
+
+    describe_arrays(splits(args.dataset, params), RESULTS / args.branch / "data" / f"{args.dataset}.csv")
 
 
 def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -62,11 +75,11 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure a trained energy and generator."""
     import importlib
 
+    from ddgm import experiment
     from ddgm.datasets import registry
-    from ddgm.experiment import describe
 
     settings, dataset = measured_with(args, params, "evaluation")
-    row = describe(model(args))["row"]
+    row = experiment.describe(model(args))["row"]
     evidence = parameters.evidence(row)
     names = () if evidence == "density" else ("train", registry.splits(dataset)[-1])
     module = importlib.import_module(f"ddgm.metrics.{evidence}")
@@ -105,6 +118,11 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
             titles,
             outputs,
         )
+    elif args.figure == "sheet":
+        if not args.experiment:
+            raise UserError("a sheet is drawn of one data set: write 'ddgm draw sheet DATASET'")
+        arrays = splits(args.experiment, params)
+        module.draw(arrays, [array.with_suffix(".json") for array in arrays], outputs)
     elif args.figure == "curves":
         names, _ = shown(args.branch, params)
         histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
@@ -125,14 +143,22 @@ def shown(branch: str, params: dict[str, Any], figure: str | None = None) -> tup
 
 def measured_with(args: argparse.Namespace, params: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A branch's settings for sampling or evaluation, and the row of the experiment's data set."""
-    from ddgm.experiment import describe
+    from ddgm import experiment
 
-    dataset = describe(model(args))["row"]["dataset"]
+    dataset = experiment.describe(model(args))["row"]["dataset"]
     return params["branches"][args.branch][key], parameters.select(params, f"datasets.{dataset}")
 
 
 def model(args: argparse.Namespace) -> Path:
     return RESULTS / args.branch / "models" / args.experiment
+
+
+def splits(dataset: str, params: dict[str, Any]) -> list[Path]:
+    """The prepared arrays of a data set, every split."""
+    from ddgm.datasets import registry
+
+    names = registry.splits(parameters.select(params, f"datasets.{dataset}"))
+    return [existing(PREPARED / dataset / f"{name}.npy", f"ddgm prepare {dataset} {name}") for name in names]
 
 
 def training_array(dataset: str) -> Path:
@@ -162,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
     for run, positional in (
         (fetch, ["dataset", "file"]),
         (prepare, ["dataset", "split"]),
+        (describe, ["dataset"]),
         (train, ["experiment"]),
         (sample, ["experiment"]),
         (evaluate, ["experiment"]),
@@ -171,12 +198,16 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         verb.set_defaults(run=run)
         for name in positional:
-            choices = ["fig1", "fig2", "fig3", "fig4", "curves"] if name == "figure" else None
+            choices = ["fig1", "fig2", "fig3", "fig4", "curves", "sheet"] if name == "figure" else None
             verb.add_argument(name, choices=choices)
         if run is draw:
-            verb.add_argument("experiment", nargs="?", help="for fig3 and fig4")
-        if run in (train, sample, evaluate, tabulate, draw):
+            verb.add_argument(
+                "experiment", nargs="?", metavar="name", help="experiment of fig3 or fig4, data set of a sheet"
+            )
+        if run in (describe, train, sample, evaluate, tabulate, draw):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
+        if run is prepare:
+            verb.add_argument("--workers", type=positive, help="processes that decode pictures; all cores by default")
         if run is train:
             verb.add_argument("--threads", type=positive, help="CPU threads; the experiment's own number by default")
             verb.add_argument("--restart", action="store_true", help="forget a saved state and a finished model")
@@ -197,7 +228,9 @@ def main(argv: list[str] | None = None) -> int:
             start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
-            args.branch = parameters.choose_branch(params, args.branch, getattr(args, "experiment", None))
+            of_data = args.verb == "describe" or getattr(args, "figure", None) == "sheet"
+            experiment = None if of_data else getattr(args, "experiment", None)
+            args.branch = parameters.choose_branch(params, args.branch, experiment)
         args.run(args, params)
     except UserError as error:
         log.error(f"ddgm: {error}")

@@ -63,6 +63,14 @@ def describe(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory / EXPERIMENT} is damaged: delete {directory} and train again") from None
 
 
+def provenance(directory: Path) -> dict[str, Any]:
+    """Where a trained model comes from: code, libraries, device, data."""
+    try:
+        return json.loads((directory / PROVENANCE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        raise UserError(f"{directory / PROVENANCE} is missing or damaged: delete {directory} and train again") from None
+
+
 def load(directory: str | Path, seed: int | None = None, averaged: bool = True) -> tuple[nn.Module, Generator]:
     """The trained energy and generator of one seed (the first by default), ready to evaluate, on the CPU.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ddgm.datasets import registry
 from ddgm.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
@@ -77,15 +78,22 @@ def experiments(parameters: dict[str, Any], branch: str) -> list[str]:
     return list(dict.fromkeys(name for figure in FIGURES for name in rows[figure]))
 
 
-def mirror(file: str = "params.yaml") -> str | None:
-    """Where original files are looked for first: DDGM_MIRROR, or the key `mirror` of the parameter file in the folder.
+def datasets(parameters: dict[str, Any], branch: str) -> list[str]:
+    """The data sets of a branch's experiments, each once."""
+    rows = select(parameters, "experiments")
+    return list(dict.fromkeys(rows[name]["dataset"] for name in experiments(parameters, branch)))
 
-    It decides where bytes come from and never which bytes, since checksums do: so it is no parameter of a job.
+
+def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None, str | None]:
+    """Where a data set's original files are looked for: its `folder`, and the mirror (DDGM_MIRROR, or `mirror`).
+
+    Both come from the parameter file in this folder: they decide where bytes come from and never which bytes, since
+    checksums do, so that they are no parameters of a job.
     """
-    if os.environ.get("DDGM_MIRROR"):
-        return os.environ["DDGM_MIRROR"]
     path = Path(file)
-    return (yaml.safe_load(path.read_text()) or {}).get("mirror") if path.exists() else None
+    parameters = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    folder = parameters.get("datasets", {}).get(dataset, {}).get("folder")
+    return folder, os.environ.get("DDGM_MIRROR") or parameters.get("mirror")
 
 
 def evidence(row: dict[str, Any]) -> str:
@@ -158,6 +166,14 @@ def _validator(jsonschema: Any) -> Any:
 def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
     """What each key allows by itself and the keys together do not, a sentence each."""
     rows, datasets = parameters["experiments"], parameters["datasets"]
+    for name, row in datasets.items():
+        for key in ("folder", "subset"):
+            if row.get("draw") and row[key]:
+                yield f"datasets.{name} has both draw and {key}, and what is drawn is not fetched: write null for one"
+        for file in (row.get("subset") or {}).get("checksums", ()):
+            if file not in registry.files(row):
+                near = nearest(file, registry.files(row))
+                yield f"datasets.{name}.subset.checksums names '{file}', which is none of its files{near}"
     for name, row in rows.items():
         key = f"experiments.{name}"
         if row["dataset"] not in datasets:

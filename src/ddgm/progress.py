@@ -33,10 +33,10 @@ def start_log(file: Path | None) -> logging.Logger:
 class Progress:
     """A tqdm bar on a terminal; elsewhere a log line every LINE_SECONDS and at the end."""
 
-    def __init__(self, name: str, total: int, initial: int = 0) -> None:
-        self.name, self.total = name, total
+    def __init__(self, name: str, total: int, initial: int = 0, unit: str = "step") -> None:
+        self.name, self.total, self.unit = name, total, unit
         terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=initial, desc=name, unit="step", disable=not terminal)
+        self.bar = tqdm(total=total, initial=initial, desc=name, unit=unit, disable=not terminal)
         self.initial, self.started = initial, time.monotonic()
         self.spoke = self.started
 
@@ -48,7 +48,7 @@ class Progress:
         now = time.monotonic()
         if self.bar.disable and (now - self.spoke > LINE_SECONDS or done == self.total):
             rate = (done - self.initial) / (now - self.started)
-            log.info(f"{self.name}: step {done}/{self.total}, {rate:.1f}/s, {text}")
+            log.info(f"{self.name}: {self.unit} {done}/{self.total}, {rate:.1f}/s, {text}")
             self.spoke = now
 
     def __enter__(self) -> "Progress":

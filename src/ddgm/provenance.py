@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import ddgm
+from ddgm.datasets.prepared import source_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,12 +48,13 @@ def versions() -> dict[str, str]:
     return {"ddgm": code_version(), "torch": torch.__version__, "python": platform.python_version()}
 
 
-def of_run(data: str, device: torch.device, seconds: float) -> dict[str, Any]:
-    """The provenance of a finished training."""
+def of_run(data: str, source: str, device: torch.device, seconds: float) -> dict[str, Any]:
+    """The provenance of a finished training on an array with the checksum `data`, made from `source`."""
     return {
         "versions": versions(),
         "device": f"{device.type}: {device_name(device)}",
         "threads": torch.get_num_threads(),
+        "data_source": source,
         "data_sha256": data,
         "seconds": round(seconds, 1),
     }
@@ -61,7 +63,7 @@ def of_run(data: str, device: torch.device, seconds: float) -> dict[str, Any]:
 def opening_lines(name: str, row: dict[str, Any], array: Path, device: torch.device, threads: int) -> Iterator[str]:
     """The first lines of a training's log: everything that was chosen."""
     yield f"experiment {name}: {row['title']}"
-    yield f"data       {array}, sha256 {checksum(array)[:16]}"
+    yield f"data       {array}, {source_of(array)}, sha256 {checksum(array)[:16]}"
     yield f"device     {device.type} ({device_name(device)}), {threads} CPU thread(s)"
     yield f"seeds      {', '.join(map(str, row['seeds']))}"
     yield "versions   " + ", ".join(f"{library} {version}" for library, version in versions().items())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddgm.datasets import two_d
-from ddgm.experiment import describe, load
+from ddgm.experiment import describe, load, provenance
 from ddgm.generator import Generator, prior
 from ddgm.whole_file import whole_file
 
@@ -59,10 +59,11 @@ def energies(energy: nn.Module, x: Tensor, batch: int = 65536) -> Tensor:
 
 
 def sample(directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
-    """Write the npz that an experiment's figures are drawn from; every array has its seeds first.
+    """Write the npz that an experiment's figures are drawn from; every array but `source` has its seeds first.
 
-    samples (S, n, *shape), float32 points or uint8 pixels. Images: interpolations (S, rows, steps, C, H, W). In two
-    dimensions: axis (g,), energy (S, g, g) and data_density (g, g) at the cells' centres, indexed [y, x].
+    source, what the pair was trained on, in words. samples (S, n, *shape), float32 points or uint8 pixels. Images:
+    interpolations (S, rows, steps, C, H, W). In two dimensions: axis (g,), energy (S, g, g) and data_density (g, g) at
+    the cells' centres, indexed [y, x].
     """
     row = describe(directory)["row"]
     planar = row["range"] is None
@@ -82,6 +83,7 @@ def sample(directory: Path, settings: dict[str, Any], dataset: dict[str, Any], t
             arrays["samples"].append(to_pixels(drawn, row["range"]))
             arrays["interpolations"].append(to_pixels(lines, row["range"]))
     stacked = {name: np.stack(values) for name, values in arrays.items()}
+    stacked["source"] = np.array(provenance(directory)["data_source"])
     if planar:
         density = two_d.density(dataset, points).reshape(len(axis), -1)
         stacked |= {"axis": axis.astype(np.float32), "data_density": density.astype(np.float32)}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ddgm import checkpoint, provenance
+from ddgm.datasets.prepared import source_of
 from ddgm.errors import UserError
 from ddgm.experiment import EXPERIMENT, HISTORY, PROVENANCE, WEIGHTS, describe, save_weights
 from ddgm.pair import COLUMNS, Pair
@@ -40,6 +41,7 @@ class Run:
         except (ValueError, EOFError):
             raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
         self.name, self.row, self.device, self.state_path = name, row, device, state_path
+        self.source = source_of(array)
         self.about = {"row": row, "data": provenance.checksum(array), "device": device.type}
         self.pair = Pair(row, data, device)
         self.history: list[list[float]] = []
@@ -129,7 +131,7 @@ class Run:
                 table.astype({"seed": int, "step": int}).to_csv(path, index=False, float_format="%.7g")
             shape = list(self.pair.data.shape[1:])
             for file, content in (
-                (PROVENANCE, provenance.of_run(self.about["data"], self.device, self.seconds)),
+                (PROVENANCE, provenance.of_run(self.about["data"], self.source, self.device, self.seconds)),
                 (EXPERIMENT, {"name": self.name, "shape": shape, "row": self.row}),
             ):
                 with whole_file(directory / file) as path:

@@ -3,6 +3,7 @@ rule sample:
     input:
         weights="results/{branch}/models/{experiment}/weights.safetensors",
         experiment="results/{branch}/models/{experiment}/experiment.json",
+        provenance="results/{branch}/models/{experiment}/provenance.json",
         code=modules("ddgm.sampling"),
     output:
         "results/{branch}/samples/{experiment}.npz",
@@ -10,7 +11,7 @@ rule sample:
         "logs/sample/{branch}/{experiment}.log",
     threads: 1
     params:
-        cfg=select.pick("branches.{branch}.sampling", "datasets.{dataset}"),
+        cfg=select.pick_dataset("branches.{branch}.sampling"),
     message:
         "Sampling from {wildcards.experiment}"
     shell:
@@ -30,7 +31,7 @@ rule evaluate:
         "logs/evaluate/{branch}/{experiment}.log",
     threads: 1
     params:
-        cfg=select.pick("branches.{branch}.evaluation", "datasets.{dataset}"),
+        cfg=select.pick_dataset("branches.{branch}.evaluation"),
     message:
         "Measuring {wildcards.experiment}"
     shell:

@@ -2,6 +2,7 @@ rule train:
     """The energy and the generator of one experiment, all its seeds."""
     input:
         data=select.prepared("train"),
+        sheet=select.prepared("train", "json"),
         code=select.train_modules,
     output:
         weights="results/{branch}/models/{experiment}/weights.safetensors",

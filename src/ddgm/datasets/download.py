@@ -1,64 +1,109 @@
-"""Raw files: fetched from a mirror or their public addresses, verified, and put in place whole, or drawn.
+"""Raw files: taken from a folder, a mirror or their public addresses, verified, and put in place whole, or drawn.
 
-Every fault is a UserError of one sentence that names the file, what is wrong with it and what to do.
+gdown transfers, whatever the address; every fault is a UserError of one sentence that says what to do.
 """
 
 import errno
-import gzip
 import logging
+import os
 import shutil
 import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pooch
+import gdown
 import requests
+from filelock import FileLock, Timeout
+from gdown.exceptions import DownloadError, FileURLRetrievalError
+from tqdm import tqdm
 
 from ddgm.datasets import drawn, registry
-from ddgm.datasets.registry import RawFile
+from ddgm.datasets.verify import Order, SourceError, WrongFileError, refuse_page, verify
 from ddgm.errors import UserError
+from ddgm.progress import LINE_SECONDS
 from ddgm.whole_file import whole_file
 
-ATTEMPTS = 3  # at each address
+RECONNECTIONS = 4  # within an attempt, with gdown's own pauses, when the network fails
+ATTEMPTS = 4  # at each address, when the server fails
 PAUSE_S = 2.0  # before the second attempt, doubled before each further one
 TIMEOUT_S = 30.0  # of silence
-CHUNK_BYTES = 2**16
-MIRROR = "set DDGM_MIRROR, or `mirror:` in params.yaml, to a directory or URL that holds"
 
 log = logging.getLogger(__name__)
 
 
-class _PassingError(UserError):
+class _PassingError(SourceError):
     """A fault that another attempt may not meet."""
 
 
 def fetch(dataset: str, row: dict, file: str, target: Path, mirror: str | None) -> None:
     """Put one raw file of a data set (a row of params.yaml) at `target`, verified, whole or not at all.
 
-    row["draw"] given: the file is drawn. Otherwise it comes from `mirror` if that is given (a directory, a
-    file:// or an http(s):// URL; the file lies at {mirror}/{mirror_folder}/{file}), else from its public
-    addresses, one after the other. Raises UserError for every fault of a name, source, network or disk.
+    row["draw"] given: the file is drawn. Otherwise a file already at `target` is verified and left as it is, and a
+    missing one comes from row["folder"] if that is given, else from `mirror` (a directory, a file:// or an
+    http(s):// URL; the file lies at {mirror}/{mirror_folder}/{file}), else from its public addresses, one after the
+    other. What a broken transfer has brought is kept beside `target` and continued by the next call; of several
+    calls at once, one fetches and the others wait. Raises UserError for every fault of a name, source, network or
+    disk.
     """
-    entry = registry.find(dataset, row, file)
+    order = Order(dataset, row, registry.find(dataset, row, file), target)
     with _faults_of_disk(target):
         if row["draw"] is not None:
             drawn.draw(row, file, target)
-        elif entry.kind != "mnist":
-            raise UserError(
-                f"fetching the official {file} of {dataset} is not built yet: until it is, place the file at "
-                f"{target} yourself"
-            )
-        elif mirror and not mirror.startswith(("http://", "https://")):
-            _copy(entry, _directory(mirror) / entry.mirror_folder / file, target)
-        elif mirror:
-            _download(entry, (f"{mirror.rstrip('/')}/{entry.mirror_folder}/{file}",), target)
-        else:
-            _download(entry, entry.urls, target)
+            return
+        log.info("%s of %s: licence: %s; to be cited: %s", file, dataset, order.entry.licence, order.entry.citation)
+        if not _is_in_place(order):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(target):
+                if not _is_in_place(order):
+                    _bring(order, mirror)
+                shutil.rmtree(order.partial, ignore_errors=True)
+
+
+def _is_in_place(order: Order) -> bool:
+    """Whether the file is there and verified; raises UserError if another one is, which may be a person's own."""
+    if not order.target.exists():
+        return False
+    verify(order, order.target, str(order.target), "remove it and run the same command again to fetch it")
+    log.info("%s is in place and verified", order.target)
+    return True
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let one process at a time fetch `target`; the lock of a process that died holds nobody up."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s is being fetched by another process: waiting for it", target)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # Still held: whoever waits notices that the file is gone, and makes another.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _bring(order: Order, mirror: str | None) -> None:
+    entry = order.entry
+    if order.row["folder"]:
+        setting = f"datasets.{order.dataset}.folder"
+        _copy(order, Path(order.row["folder"]).expanduser() / entry.file, f"the folder that {setting} names")
+    elif mirror and not mirror.startswith(("http://", "https://")):
+        _copy(order, _directory(mirror) / entry.mirror_folder / entry.file, "the mirror")
+    elif mirror:
+        _download(order, (f"{mirror.rstrip('/')}/{entry.mirror_folder}/{entry.file}",))
+    elif entry.version == "subset":
+        raise UserError(
+            f"datasets.{order.dataset}.subset declares its own {entry.file}, which no public address has: "
+            f"{order.by_hand()}"
+        )
+    else:
+        _download(order, entry.urls)
 
 
 def _directory(mirror: str) -> Path:
@@ -74,125 +119,159 @@ def _directory(mirror: str) -> Path:
     return Path(unquote(url.path))
 
 
-def _copy(entry: RawFile, source: Path, target: Path) -> None:
+def _copy(order: Order, source: Path, place: str) -> None:
     try:
         original = source.open("rb")
     except OSError as error:
-        raise UserError(f"the mirror has no readable file {source} ({error.strerror}): {_where(entry)}") from error
-    with original, whole_file(target) as temporary:
-        with temporary.open("wb") as copy:
-            shutil.copyfileobj(original, copy, 2**20)
-        _verify(entry, temporary, str(source))
+        raise UserError(f"{place} has no readable file {source} ({error.strerror}): {order.by_hand()}") from error
+    with original:
+        _check_room(order, source.stat().st_size)
+        with whole_file(order.target) as temporary:
+            with temporary.open("wb") as copy:
+                shutil.copyfileobj(original, copy, 2**20)
+            verify(order, temporary, str(source), order.by_hand())
 
 
-def _download(entry: RawFile, urls: tuple[str, ...], target: Path) -> None:
+def _download(order: Order, urls: tuple[str, ...]) -> None:
     for url in urls:
         try:
-            return _attempt(entry, url, target)
-        except UserError as fault:
+            return _attempt(order, url)
+        except SourceError as fault:
             if url == urls[-1]:
                 raise
-            log.warning("%s; the next address is tried", fault)
+            log.warning("%s; the next address is tried", _what_happened(fault))
 
 
-def _attempt(entry: RawFile, url: str, target: Path) -> None:
+def _what_happened(fault: SourceError) -> str:
+    """A fault's sentence without the advice."""
+    return str(fault).partition(": ")[0]
+
+
+def _attempt(order: Order, url: str) -> None:
     for attempt in range(ATTEMPTS):
         try:
-            with whole_file(target) as temporary, _faults_of_network(entry, url):
-                _retrieve(entry, url, temporary)
-            return
-        except _PassingError:
+            return _transfer(order, url)
+        except _PassingError as fault:
             if attempt + 1 == ATTEMPTS:
                 raise
-            log.warning("attempt %d of %d to fetch %s failed", attempt + 1, ATTEMPTS, url)
+            log.warning("attempt %d of %d: %s", attempt + 1, ATTEMPTS, _what_happened(fault))
             time.sleep(PAUSE_S * 2**attempt)
 
 
-def _retrieve(entry: RawFile, url: str, path: Path) -> None:
-    """Download through pooch, which checks the md5 too; our check comes first, for it knows the causes."""
-    download = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        chunk_size=CHUNK_BYTES,
-        timeout=TIMEOUT_S,
-        # Else some servers send a .gz as "encoded" and requests would unpack it.
-        headers={"Accept-Encoding": "identity"},
-    )
-
-    def download_and_verify(url: str, output_file: str, pooch: object) -> None:
-        download(url, output_file, pooch)
-        _verify(entry, Path(output_file), url)
-
-    pooch.get_logger().setLevel("WARNING")
-    known_hash = f"md5:{entry.md5}" if entry.md5 else None
-    pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download_and_verify)
-
-
-def _verify(entry: RawFile, path: Path, source: str) -> None:
-    """Raise UserError unless the file at `path`, which came from `source`, is the one registered."""
-    md5 = pooch.file_hash(str(path), alg="md5")
-    if md5 == entry.md5:
-        return
-    with path.open("rb") as file:
-        beginning = file.read(1024).lstrip().lower()
-    if beginning.startswith((b"<!doctype html", b"<html")):
-        raise UserError(
-            f"{source} is an HTML page, not {entry.file}: open it in a browser to see what it wants, or {_where(entry)}"
-        )
-    if _is_cut_short(path):
-        raise _PassingError(
-            f"{source} is cut short, {path.stat().st_size} bytes of {entry.file}: try again later, or {_where(entry)}"
-        )
-    if entry.md5 is not None:
-        raise _PassingError(
-            f"{source} is not {entry.file} as published, its md5 is {md5} instead of {entry.md5}: {_where(entry)}"
-        )
-
-
-def _is_cut_short(path: Path) -> bool:
-    """Whether a file is empty or an archive (by its content) without its end."""
-    with path.open("rb") as file:
-        beginning = file.read(4)
-    if beginning[:2] == b"\x1f\x8b":
-        try:
-            with gzip.open(path) as file:
-                while file.read(2**20):
-                    pass
-        except EOFError:
-            return True
-        except (OSError, zlib.error):
-            return False
-    # A zip's table of contents is at its end.
-    return not beginning or (beginning == b"PK\x03\x04" and not zipfile.is_zipfile(path))
-
-
-def _where(entry: RawFile) -> str:
-    return f"{MIRROR} a good {entry.mirror_folder}/{entry.file}"
-
-
-@contextmanager
-def _faults_of_network(entry: RawFile, url: str) -> Iterator[None]:
-    where = _where(entry)
+def _transfer(order: Order, url: str) -> None:
+    """Go on with the transfer, or begin it, and put the file in place; raises SourceError."""
+    if order.entry.bytes:
+        _check_room(order, order.entry.bytes - order.kept())
+    continued = order.kept() > 0
+    order.partial.mkdir(exist_ok=True)
+    whole = order.partial / order.entry.file
     try:
-        yield
-    except requests.HTTPError as error:
-        status = error.response.status_code
-        if status == 404:
-            raise UserError(f"{url} does not exist (HTTP 404): {where}") from error
-        if status in (403, 429):
-            raise UserError(
-                f"{url} refuses the download (HTTP {status}, its quota may be used up): try again tomorrow, or {where}"
-            ) from error
-        raise _PassingError(f"{url} fails with HTTP {status}: try again later, or {where}") from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise _PassingError(
-            f"{url} is cut short, the connection was closed early: try again later, or {where}"
-        ) from error
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise _PassingError(
-            f"no connection to {urlsplit(url).netloc} for {entry.file}: check the network, or {where}"
-        ) from error
-    except requests.RequestException as error:
-        raise UserError(f"{url} cannot be downloaded ({error}): {where}") from error
+        _retrieve(order, url, whole)
+        verify(order, whole, url, order.by_hand())
+        # Flushing a large file takes minutes, and whole_file removes what it is interrupted at.
+        with whole.open("rb") as file:
+            os.fsync(file.fileno())
+        with whole_file(order.target) as temporary:
+            whole.replace(temporary)
+    except WrongFileError as fault:
+        shutil.rmtree(order.partial)
+        if continued:
+            # Perhaps it is the bytes of an earlier run that are wrong.
+            raise _PassingError(str(fault)) from fault
+        raise
+    finally:
+        if not order.kept():
+            shutil.rmtree(order.partial, ignore_errors=True)
+
+
+def _retrieve(order: Order, url: str, path: Path) -> None:
+    watch = _Watch(order, url)
+    try:
+        gdown.download(
+            url,
+            str(path),
+            quiet=not sys.stderr.isatty(),
+            use_cookies=False,
+            resume=True,
+            retries=RECONNECTIONS,
+            timeout=TIMEOUT_S,
+            progress=watch,
+        )
+    except (DownloadError, requests.RequestException) as error:
+        if _is_refused_range(error) and not watch.begun:
+            # The server sends the whole file or nothing.
+            shutil.rmtree(order.partial)
+        raise _fault(order, url, watch.total, error) from error
+
+
+class _Watch:
+    """Follows a transfer: its first bytes show a page or a disk too small; without a terminal, the log says how far."""
+
+    def __init__(self, order: Order, url: str) -> None:
+        self.order, self.url = order, url
+        self.begun, self.total = False, order.entry.bytes
+        self.started = self.spoke = time.monotonic()
+        self.initial = order.kept()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if not self.begun:
+            self.begun, self.total = True, total or self.total
+            for file in self.order.partial.iterdir():
+                refuse_page(self.order, file, self.url, self.order.by_hand())
+            _check_room(self.order, total - done if total else 0)
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self.spoke > LINE_SECONDS:
+            self.spoke = now
+            meter = tqdm.format_meter(
+                done, total, now - self.started, ncols=0, unit="B", unit_scale=True, initial=self.initial
+            )
+            log.info("%s: %s", self.order.entry.file, meter.strip())
+
+
+def _check_room(order: Order, needed: int) -> None:
+    """Raise UserError unless the disk of the target has room for so many bytes."""
+    folder = order.target.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"the disk is too full: {order.entry.file} needs {needed:,} more bytes, and {folder} has {free:,} free: "
+            "free some space and run the same command again"
+        )
+
+
+def _is_refused_range(error: Exception) -> bool:
+    return isinstance(error, DownloadError) and "byte range" in str(error)
+
+
+def _fault(order: Order, url: str, total: int | None, error: Exception) -> SourceError:
+    """The sentence for what gdown, or requests below it, raised."""
+    file, by_hand = order.entry.file, order.by_hand()
+    status = error.response.status_code if isinstance(error, requests.HTTPError) else 0
+    cause = error.__cause__ or error
+    come = order.kept()
+    of_how_many = f" of {total:,}" if total else ""
+    kept = f" ({come:,}{of_how_many} bytes are kept, and the same command goes on from there)" if come else ""
+    if isinstance(error, FileURLRetrievalError) or status in (401, 403, 429):
+        answer = f"HTTP {status}" if status else "Google Drive"
+        return SourceError(
+            f"{url} refuses the download ({answer}; its quota may be used up): try again tomorrow, or {by_hand}"
+        )
+    if status in (404, 410):
+        return SourceError(f"{url} does not exist (HTTP {status}): {by_hand}")
+    if status:
+        kind = _PassingError if status >= 500 else SourceError
+        return kind(f"{url} fails with HTTP {status}: try again later, or {by_hand}")
+    if _is_refused_range(error):
+        return _PassingError(
+            f"{url} does not send the rest of {file} where it broke off{kept}: try again later, or {by_hand}"
+        )
+    if isinstance(cause, requests.ConnectionError | requests.Timeout):
+        trusted = "trusted " if isinstance(cause, requests.exceptions.SSLError) else ""
+        host = urlsplit(url).netloc
+        return SourceError(f"no {trusted}connection to {host} for {file}{kept}: check the network, or {by_hand}")
+    if isinstance(error, DownloadError) or isinstance(cause, requests.exceptions.ChunkedEncodingError):
+        return _PassingError(f"{url} is cut short, the server closed early{kept}: try again, or {by_hand}")
+    return SourceError(f"{url} cannot be downloaded ({error}): {by_hand}")
 
 
 @contextmanager

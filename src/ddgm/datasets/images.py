@@ -1,126 +1,109 @@
-"""Photographs become one array: decoded, cropped and resized as the lab did, streamed into {split}.npy.
+"""One encoded photograph becomes a square array: decoded, cropped and resized as the lab did, or by a centre crop.
 
-The lab (the paper's first author's repository, FACTS section 1) decodes the whole picture, resizes the
-shorter side to 64 with Pillow's `thumbnail(..., ANTIALIAS)` and takes the middle 64x64. ANTIALIAS is
-today's LANCZOS; `thumbnail` now defaults to BICUBIC with a reducing gap of 2, so it is not called here:
-`resize` with LANCZOS and no gap is the lab's filter. JPEG draft decoding is not used either: faster, but
-other pixels (0.8/255).
+The lab (the paper's first author's repository, FACTS section 1) decodes the whole picture, resizes the shorter side
+to 64 with Pillow's `thumbnail(..., ANTIALIAS)` and takes the middle 64x64. ANTIALIAS is today's LANCZOS; `thumbnail`
+now defaults to BICUBIC with a reducing gap of 2, so it is not called here: `resize` with LANCZOS is the lab's filter.
 """
 
-import csv
 import io
-import os
+import math
 import struct
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import warnings
 
 import numpy as np
 from PIL import Image
 
-from ddgm.errors import UserError
-from ddgm.whole_file import whole_file
+LARGEST_PIXELS = 2**24  # what no picture of these data sets comes near: a decompression bomb
+COLOURS = {"RGB": "", "L": "grey", "LA": "grey", "1": "grey", "I;16": "grey", "CMYK": "cmyk"}
+
+Size = tuple[int, int]
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
-    """A zip file, open for reading; UserError if it is missing or no whole zip."""
-    try:
-        return zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: fetch it first") from error
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is no whole zip file ({error}): delete it and fetch it again") from error
+class UnusableError(Exception):
+    """Why an entry cannot become a picture. `fault` is a word for the table: undecodable, tiny or huge."""
+
+    def __init__(self, fault: str, detail: str) -> None:
+        super().__init__(f"{fault}: {detail}")
+        self.fault, self.detail = fault, detail
+
+    def __reduce__(self) -> tuple:
+        return UnusableError, (self.fault, self.detail)
 
 
-def read_member(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
-    """One member of a zip, checked against its checksum; UserError, with `name` in it, if it is damaged."""
-    try:
-        return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{name} cannot be read ({error}): delete the zip and fetch it again") from error
+def develop(data: bytes, side: int, crop: int | None, draft: bool) -> tuple[np.ndarray, str]:
+    """An encoded picture as a uint8 array (3, side, side), and its colour mode where that is not RGB, else "".
 
-
-def decode(data: bytes, name: str) -> Image.Image:
-    """An encoded picture (JPEG, WebP, ...) as an RGB image; grey, CMYK and palettes converted, alpha dropped.
-
-    `name` says in the error which picture it was. Raises UserError if the bytes are no whole picture.
+    Grey, CMYK and palettes are converted, alpha is dropped. With `draft`, a JPEG is decoded at a half, a quarter or an
+    eighth of its size where that is still large enough for the resize: the decoder then averages the pixels that
+    would be averaged anyway, in half the time, with a mean difference of 0.7/255. Raises UnusableError if the
+    bytes are no whole picture, if the picture is larger than LARGEST_PIXELS, or if its shorter side is below the crop,
+    or below `side`: nothing is enlarged.
     """
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{name} cannot be decoded as a picture ({len(data)} bytes; {error}): delete the archive and fetch it again"
-        ) from error
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            picture = Image.open(io.BytesIO(data))
+        original, mode = picture.size, picture.mode
+        if math.prod(original) > LARGEST_PIXELS:
+            raise UnusableError("huge", f"{original[0]}x{original[1]} pixels")
+        if min(original) < (crop or side):
+            raise UnusableError("tiny", f"{original[0]}x{original[1]} pixels")
+        reduced = picture.draft(None, whole(original, side, crop)) if draft else None
+        extent = reduced[1][2:] if reduced else original
+        if mode == "RGB":
+            picture.load()
+        else:
+            picture = picture.convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise UnusableError("huge", str(error)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise UnusableError("undecodable", f"{len(data)} bytes, {error}") from error
+    return square(picture, side, crop, original, extent), COLOURS.get(mode, mode.lower())
 
 
-def square(picture: Image.Image, side: int, crop: int | None, name: str = "the picture") -> np.ndarray:
+def whole(size: Size, side: int, crop: int | None) -> Size:
+    """The size of a picture that is resized whole, so that its shorter side, or a crop of it, has `side` pixels."""
+    shorter = crop or min(size)
+    return size[0] * side // shorter, size[1] * side // shorter
+
+
+def square(
+    picture: Image.Image, side: int, crop: int | None, original: Size | None = None, extent: Size | None = None
+) -> np.ndarray:
     """The middle of an RGB picture as a uint8 array (3, side, side), values 0 to 255.
 
-    crop None: the shorter side is resized to `side` pixels, then the middle side x side is taken. crop a
-    number: the middle crop x crop pixels are taken, then resized to side x side. Odd margins lose the
-    smaller half on the left and at the top. Unlike `thumbnail`, small pictures are enlarged, and square
-    ones are resized like others. Raises UserError if `crop` is larger than the picture.
+    crop None: the shorter side is resized to `side` pixels, then the middle side x side is taken. crop a number: the
+    middle crop x crop pixels are taken, then resized to side x side. Odd margins lose the smaller half on the left
+    and at the top. A picture decoded at reduced size comes with its `original` size in pixels, in which crop and
+    margins are counted, and with the `extent`, in its own pixels, which that size has become.
     """
-    if crop is None:
-        shorter = min(picture.size)
-        width, height = (side * length // shorter for length in picture.size)
-        if (width, height) != picture.size:
-            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        picture = _middle(picture, side)
-    else:
-        if crop > min(picture.size):
-            raise UserError(
-                f"crop: {crop} is larger than {name}, {picture.width}x{picture.height} pixels: "
-                f"write a crop of at most {min(picture.size)}, or crop: null"
-            )
-        picture = _middle(picture, crop)
-        if crop != side:
-            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+    original = original or picture.size
+    extent = extent or original
+    if crop is None and extent == original:
+        # The lab's two steps, to the bit.
+        size = whole(original, side, None)
+        if size != original:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        left, top = ((length - side) // 2 for length in size)
+        return pixels(picture.crop((left, top, left + side, top + side)))
+    box = [edge * e / o for edge, e, o in zip(frame(original, side, crop), extent * 2, original * 2, strict=True)]
+    # Cut first, so that a crop's pixels depend on nothing outside it (but for half a pixel where it was reduced).
+    outer = (math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3]))
+    inner = [edge - corner for edge, corner in zip(box, outer[:2] * 2, strict=True)]
+    return pixels(picture.crop(outer).resize((side, side), Image.Resampling.LANCZOS, box=tuple(inner)))
 
 
-def _middle(picture: Image.Image, side: int) -> Image.Image:
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+def frame(size: Size, side: int, crop: int | None) -> tuple[float, float, float, float]:
+    """The part of a picture that is kept, left, top, right and bottom in its pixels."""
+    if crop is not None:
+        left, top = ((length - crop) // 2 for length in size)
+        return left, top, left + crop, top + crop
+    resized = whole(size, side, None)
+    start = [(length - side) // 2 for length in resized]
+    scales = [length / new for length, new in zip(size, resized, strict=True)]
+    left, top = (s * scale for s, scale in zip(start, scales, strict=True))
+    return left, top, left + side * scales[0], top + side * scales[1]
 
 
-def write(
-    target: Path,
-    shape: tuple[int, int, int, int],
-    columns: Sequence[str],
-    pictures: Iterable[tuple[np.ndarray, Sequence[object]]],
-) -> None:
-    """Write a split: `target`, a uint8 array (N, C, H, W), and beside it {split}.csv, its index.
-
-    `pictures` gives, N times, an array (C, H, W) and the index's values for `columns`; the index's first
-    column, `position`, counts the pictures from 0. Pictures are streamed to the disk: memory does not grow
-    with N. The array takes its place last, and on any failure neither file is there.
-    """
-    index = target.with_suffix(".csv")
-    try:
-        # An index must never stand beside the array of an earlier run.
-        target.unlink(missing_ok=True)
-        index.unlink(missing_ok=True)
-        with whole_file(target) as array_path, whole_file(index) as index_path:
-            array = np.lib.format.open_memmap(array_path, mode="w+", dtype=np.uint8, shape=shape)
-            _reserve(array_path)
-            with index_path.open("w", newline="", encoding="utf-8") as lines:
-                rows = csv.writer(lines, lineterminator="\n")
-                rows.writerow(("position", *columns))
-                for position, (picture, values) in zip(range(shape[0]), pictures, strict=True):
-                    array[position] = picture
-                    rows.writerow((position, *values))
-            array.flush()
-    except BaseException:
-        target.unlink(missing_ok=True)
-        index.unlink(missing_ok=True)
-        raise
-
-
-def _reserve(path: Path) -> None:
-    """Claim the disk space of a file now: a full disk met by a memory map would kill the process (SIGBUS)."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+def pixels(picture: Image.Image) -> np.ndarray:
+    """An RGB picture as (3, H, W)."""
+    return np.asarray(picture).transpose(2, 0, 1)

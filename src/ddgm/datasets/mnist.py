@@ -9,21 +9,22 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ddgm.datasets import images, registry
+from ddgm.datasets import prepared, registry
 from ddgm.errors import UserError
 
 UNSIGNED_BYTE = 0x08
 
 
-def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
-    """Write `target` ({split}.npy, uint8 (N, 1, H, W), 0 to 255) and its index: position, key, label.
+def prepare(row: dict[str, Any], raw: Path, split: str, target: Path, workers: int = 1) -> None:
+    """Write the split `target` (prepared.py): digits (N, 1, H, W), each with its label in the index.
 
     `raw` is the folder of the .gz files. H and W are what the file says: 28x28 for MNIST, 8x8 for the toy
-    digits. The key is the digit's position in its file. Raises UserError if a file is missing, damaged or
-    contradictory.
+    digits. The key is the digit's position in its file. One process does it all in a second: `workers` is not
+    used. Raises UserError if a file is missing, damaged or contradictory.
     """
     images_file, labels_file = (raw / name for name in registry.raw_files(row, split))
     digits = read_idx(images_file, dimensions=3)
@@ -35,8 +36,7 @@ def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
         )
     if labels.max() > 9:
         raise UserError(f"{labels_file} holds the label {labels.max()}, and a digit is 0 to 9: fetch it again")
-    pictures = ((digit[None], (key, label)) for key, (digit, label) in enumerate(zip(digits, labels, strict=True)))
-    images.write(target, (len(digits), 1, *digits.shape[1:]), ("key", "label"), pictures)
+    prepared.write(row, target, digits[:, None], ("label",), ((int(label),) for label in labels))
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -4,7 +4,7 @@ The table is registry.csv, beside this file. The Snakefile imports this module: 
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddgm.errors import UserError
@@ -28,10 +28,10 @@ MODULES = {
 
 @dataclass(frozen=True)
 class RawFile:
-    """One line of registry.csv: a file as its authors publish it.
+    """One line of registry.csv: a file as its authors publish it, or, from `find`, as a data set declares it.
 
-    `splits` are those whose preparation reads the file; `bytes` and `md5` are None where not known for
-    certain. A mirror keeps the file at {mirror}/{mirror_folder}/{file}.
+    `splits` are those whose preparation reads the file; `checksum` is "md5:..." or "sha256:..."; `bytes` is None
+    for a declared subset. A mirror keeps the file at {mirror}/{mirror_folder}/{file}.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class RawFile:
     urls: tuple[str, ...]
     mirror_folder: str
     bytes: int | None
-    md5: str | None
+    checksum: str
     licence: str
     citation: str
 
@@ -56,8 +56,8 @@ def _read(table: Path) -> tuple[RawFile, ...]:
                 version=line["version"],
                 urls=tuple(line["url"].split()),
                 mirror_folder=line["mirror_folder"],
-                bytes=int(line["bytes"]) if line["bytes"] else None,
-                md5=line["md5"] or None,
+                bytes=int(line["bytes"]),
+                checksum=line["checksum"],
                 licence=line["licence"],
                 citation=line["citation"],
             )
@@ -90,11 +90,42 @@ def raw_files(row: dict, split: str) -> list[str]:
     return [entry.file for entry in FILES if entry.kind == row["kind"] and split in entry.splits]
 
 
+def files(row: dict) -> list[str]:
+    """The names of all raw files of a data set, whatever the split; empty for the 2D sets."""
+    return [entry.file for entry in FILES if entry.kind == row["kind"]]
+
+
 def find(dataset: str, row: dict, file: str) -> RawFile:
-    """The registry's line for one file of a data set; raises UserError if the data set has no such file."""
-    entries = {entry.file: entry for entry in FILES if entry.kind == row["kind"]}
-    if not entries:
+    """How to know one file of a data set: the registry's line, with the row's own checksum where a subset is declared.
+
+    Raises UserError if the data set has no such file.
+    """
+    if not files(row):
         raise UserError(f"{dataset} is computed (kind {row['kind']}) and has no raw files: {file!r} cannot be fetched")
-    if file not in entries:
-        raise UserError(f"{dataset} has no raw file {file!r}: write one of {', '.join(entries)}")
-    return entries[file]
+    if file not in files(row):
+        raise UserError(f"{dataset} has no raw file {file!r}: write one of {', '.join(files(row))}")
+    entry = next(entry for entry in FILES if entry.kind == row["kind"] and entry.file == file)
+    if is_subset(row, file):
+        return replace(entry, version="subset", bytes=None, checksum=row["subset"]["checksums"][file])
+    return entry
+
+
+def is_subset(row: dict, file: str) -> bool:
+    """Whether a data set declares that its copy of a file is not the published one."""
+    return row["draw"] is None and row["subset"] is not None and file in row["subset"]["checksums"]
+
+
+def checksums(row: dict, split: str) -> dict[str, str]:
+    """The raw files of one split, and the checksum that each was verified with; empty where nothing is fetched."""
+    if row.get("draw"):
+        return {}
+    return {file: find(row["kind"], row, file).checksum for file in raw_files(row, split)}
+
+
+def source(row: dict) -> str:
+    """What a data set's pictures or points are, in one phrase for provenance and reports."""
+    if not files(row):
+        return "computed"
+    if row["draw"]:
+        return f"drawn by code: {row['draw']['images']} pictures, seed {row['draw']['seed']}"
+    return row["subset"]["says"] if row["subset"] else "original files"

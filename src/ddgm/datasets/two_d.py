@@ -7,11 +7,10 @@ The paper names the sets and does not define them; the constants are those of th
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from ddgm.datasets import prepared
 from ddgm.errors import UserError
-from ddgm.whole_file import whole_file
 
 Points = NDArray[np.float64]
 
@@ -99,17 +98,13 @@ def normal(x: Points, sd: float) -> Points:
     return np.exp(-0.5 * (x / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
 
 
-def prepare(row: dict, raw: Path, split: str, target: Path) -> None:
-    """Write `points` points as float32 (points, 2), and their index; each split has its own random stream.
+def prepare(row: dict, raw: Path, split: str, target: Path, workers: int = 1) -> None:
+    """Write the split `target` (prepared.py): row["points"] points, float32; each split has its own random stream.
 
-    There is nothing raw: `raw` is not read.
+    There is nothing raw, and nothing to share among workers: neither is used.
     """
     splits = ("train", "test")
     if split not in splits:
         raise UserError(f"{row['kind']} has no split '{split}': allowed are {', '.join(splits)}")
     stream = np.random.default_rng([row["seed"], splits.index(split)])
-    points = sample(row, row["points"], stream).astype(np.float32)
-    with whole_file(target.with_suffix(".csv")) as path:
-        pd.DataFrame({"position": range(len(points)), "key": range(len(points))}).to_csv(path, index=False)
-    with whole_file(target) as path:
-        np.save(path, points)
+    prepared.write(row, target, sample(row, row["points"], stream).astype(np.float32))

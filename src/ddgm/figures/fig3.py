@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ddgm.errors import UserError
-from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images
+from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images, trained_on
 
 MOST = 10  # samples across; down there are as many as interpolations
 
@@ -22,17 +22,19 @@ def interpolation_picture(interpolations: np.ndarray) -> np.ndarray:
 def draw(samples: Path, outputs: Sequence[Path], title: str) -> None:
     """(a) `interpolations` uint8 (S, rows, steps, C, H, W) and (b) `samples` uint8 (S, n, C, H, W), first seed.
 
-    Both are arrays of the npz `samples`. Raises UserError if one is missing, or is of another shape or type.
+    Both are arrays of the npz `samples`, and so is `source`, what the pair was trained on. Raises UserError if one is
+    missing, or is of another shape or type.
     """
     arrays = read_arrays(
         samples,
         {
             "interpolations": ("S", "rows", "steps", "C", "H", "W"),
             "samples": ("S", "n", "C", "H", "W"),
+            "source": (),
         },
     )
-    for name, images in arrays.items():
-        require_images(samples, name, images)
+    for name in ("interpolations", "samples"):
+        require_images(samples, name, arrays[name])
     between, drawn = arrays["interpolations"][0], arrays["samples"][0]
     if between.shape[1] < 3:
         raise UserError(
@@ -45,6 +47,6 @@ def draw(samples: Path, outputs: Sequence[Path], title: str) -> None:
         draw_pictures(
             [interpolation_picture(between), mosaic(grid(drawn, rows, columns))],
             [f"(a) {title}: lines in z", "(b) samples"],
-            f"{first_of(len(arrays['samples']))}; samples as they came, none chosen",
+            f"{first_of(len(arrays['samples']))}; samples as they came, none chosen; {trained_on(arrays['source'])}",
             outputs,
         )

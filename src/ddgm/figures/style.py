@@ -49,6 +49,11 @@ def first_of(seeds: int) -> str:
     return "the only seed" if seeds == 1 else f"the first of {seeds} seeds"
 
 
+def trained_on(source: np.ndarray) -> str:
+    """In words, which data a drawn pair was trained on; `source` is the npz's text."""
+    return f"trained on {source}" if str(source) != "original files" else "trained on the original files"
+
+
 def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colours: bool = False) -> None:
     """Write `figure` to each of `outputs` (.png, .pdf), whole or not at all, the same bytes every time.
 
@@ -178,7 +183,9 @@ def draw_pictures(
         textwrap.wrap(heading, max(8, int(picture.shape[1] * pixel / letter)))
         for picture, heading in zip(pictures, headings, strict=True)
     ]
-    above, below = round((0.05 + 0.14 * max(map(len, wrapped))) / pixel), round(0.19 / pixel)
+    print_lines = textwrap.wrap(small_print, int(wide / (letter * 6 / 8)))
+    above = round((0.05 + 0.14 * max(map(len, wrapped))) / pixel)
+    below = round((0.09 + 0.1 * len(print_lines)) / pixel)
     tallest = max(p.shape[0] for p in pictures)
     down = above + tallest + below
 
@@ -195,6 +202,7 @@ def draw_pictures(
         figure.text(left / across, base, "\n".join(lines), ha="left", va="bottom")
         left += width + between
     figure.text(
-        1 - margin / across, 0.45 * below / down, small_print, ha="right", va="center", size=6, color=SMALL_PRINT
-    )
+        1 - margin / across, 0.45 * below / down, "\n".join(print_lines), ha="right", va="center", size=6,
+        color=SMALL_PRINT,
+    )  # fmt: skip
     save(figure, outputs, dpi=scale * across / wide, exact_colours=True)

@@ -1,0 +1,144 @@
+"""A prepared split on the disk: the array, its index, the entries with a fault, and a sheet that says what it all is.
+
+    {split}.npy           the examples; pictures are uint8 (N, C, H, W), points float32 (N, 2)
+    {split}.csv           a line an example: position, key (its name in the original files), split, and labels
+    {split}_faults.csv    a line an entry with something wrong: position (empty if left out), key, fault, detail
+    {split}.json          data set, split, source ("subset: ..." where it is one), checksums, counts, parameters
+
+The same raw files and parameters give the same bytes in all four.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddgm.datasets import registry
+from ddgm.errors import UserError
+from ddgm.whole_file import whole_file
+
+FAULT_COLUMNS = ("position", "key", "fault", "detail")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The paths of a split's four files, by the path of its array, data/prepared/{dataset}/{split}.npy."""
+
+    array: Path
+
+    @property
+    def dataset(self) -> str:
+        return self.array.parent.name
+
+    @property
+    def name(self) -> str:
+        return self.array.stem
+
+    @property
+    def index(self) -> Path:
+        return self.array.with_suffix(".csv")
+
+    @property
+    def faults(self) -> Path:
+        return self.array.with_name(f"{self.name}_faults.csv")
+
+    @property
+    def sheet(self) -> Path:
+        return self.array.with_suffix(".json")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All four, the array first."""
+        return self.array, self.index, self.faults, self.sheet
+
+    @contextmanager
+    def whole(self) -> Iterator[tuple[Path, ...]]:
+        """Give four temporary paths; on success they take their places, the array last, on failure none is there."""
+        try:
+            # An index must never stand beside the array of an earlier run.
+            self.remove()
+            with ExitStack() as stack:
+                yield tuple(stack.enter_context(whole_file(file)) for file in self.files)
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        for file in self.files:
+            file.unlink(missing_ok=True)
+
+
+def write(
+    row: dict[str, Any], target: Path, array: np.ndarray, columns: Sequence[str] = (), values: Iterable[Sequence] = ()
+) -> None:
+    """Write a split that fits into memory: the key is the position in the original, `columns` are of each example.
+
+    `row` is the data set's in params.yaml; `values` gives, for each example, what `columns` names.
+    """
+    split = Split(target)
+    with split.whole() as (array_path, index, faults, sheet):
+        np.save(array_path, array)
+        lines = zip(range(len(array)), range(len(array)), [split.name] * len(array), strict=True)
+        extra = values if columns else ((),) * len(array)
+        write_table(index, index_columns(columns), ((*line, *more) for line, more in zip(lines, extra, strict=True)))
+        write_table(faults, FAULT_COLUMNS, ())
+        write_sheet(sheet, row, split, array.shape, array.dtype, entries=len(array), faults={})
+
+
+def index_columns(more: Sequence[str] = ()) -> tuple[str, ...]:
+    return ("position", "key", "split", *more)
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -> None:
+    """A CSV file, a line at a time: memory does not grow with it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(lines)
+
+
+def write_sheet(
+    path: Path,
+    row: dict[str, Any],
+    split: Split,
+    shape: Sequence[int],
+    dtype: Any,
+    entries: int,
+    faults: dict[str, int],
+) -> None:
+    """What a split is and where it comes from; `entries` were read, `faults` counts them by fault."""
+    facts = {
+        "dataset": split.dataset,
+        "split": split.name,
+        "source": registry.source(row),
+        "checksums": registry.checksums(row, split.name),
+        "shape": list(shape),
+        "dtype": str(np.dtype(dtype)),
+        "entries": entries,
+        "left_out": entries - shape[0],
+        "faults": dict(sorted(faults.items())),
+        # Where the files lay on this machine changes nothing in them.
+        "parameters": {key: value for key, value in row.items() if key != "folder"},
+    }
+    path.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def read_sheet(array: Path) -> dict[str, Any]:
+    """The sheet of a prepared array; UserError if it is missing or damaged."""
+    path = Split(array).sheet
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged: delete it, and make it again with 'snakemake {path}'") from None
+
+
+def source_of(array: Path) -> str:
+    """What a prepared array was made from, in one phrase: "original files", "subset: ...", "drawn by code: ..."."""
+    return read_sheet(array)["source"] if Split(array).sheet.exists() else "unknown: there is no sheet beside the array"
