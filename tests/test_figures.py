@@ -207,7 +207,8 @@ def test_tiles_keep_their_order_and_their_colours():
 
 
 def test_every_pixel_of_an_image_becomes_a_whole_block_of_dots(tmp_path):
-    arrays = {"samples": image_arrays(3, side=64)["samples"][:, :17]}
+    arrays = image_arrays(3, side=64)
+    arrays["samples"] = arrays["samples"][:, :17]
     fig4.draw(write_images(tmp_path / "faces.npz", arrays), [tmp_path / "out.png"], "faces")
     picture = pixels(tmp_path / "out.png")
     first = arrays["samples"][0, 0].transpose(1, 2, 0).astype(int)

@@ -32,6 +32,9 @@ def run(project, command, code=0):
     return done.stdout
 
 
+TOY_SETS = ["four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms"]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of every file that git tracks or would track, as it is in the working tree."""
@@ -56,6 +59,7 @@ def toy(project):
 def test_every_figure_of_the_toy_branch_is_a_picture(toy):
     figures = toy / "results/toy/figures"
     names = ["fig1", "fig2", "fig3_toy_digits", "fig4_toy_faces", "fig4_toy_rooms", "curves"]
+    names += [f"sheet_{name}" for name in TOY_SETS]
     for name in names:
         picture = np.asarray(Image.open(figures / f"{name}.png").convert("RGB"))
         assert min(picture.shape[:2]) > 300 and picture.std() > 5, f"{name} is blank"
@@ -76,7 +80,8 @@ def test_every_experiment_of_the_toy_branch_is_measured(toy):
 
 def test_the_report_is_one_page_with_every_figure_and_its_caption(toy):
     report = (toy / "results/toy/report.html").read_text()
-    for name in ("fig1.png", "fig2.png", "fig3_toy_digits.png", "fig4_toy_faces.png", "curves.png", "metrics.csv"):
+    for name in ("fig1.png", "fig2.png", "fig3_toy_digits.png", "fig4_toy_faces.png", "curves.png", "metrics.csv",
+                 "sheet_toy_faces.png", "toy_rooms.csv"):  # fmt: skip
         assert name in report, name
     for caption in (toy / "workflow/report").glob("*.rst"):
         first_words = " ".join(caption.read_text().split()[:4])
@@ -111,11 +116,43 @@ def test_a_figure_is_a_target_that_needs_nothing_of_the_others(target, project):
     assert f"draw_{target}" in planned and not [other for other in others if f"draw_{other}" in planned]
 
 
-@pytest.mark.parametrize("file", ["celeba/img_align_celeba.zip", "lsun_bedroom/bedroom_train_lmdb.zip"])
-def test_fetching_celeba_and_lsun_says_that_it_is_not_built_yet(file, project):
+def test_the_data_sets_of_a_branch_are_described(toy):
+    tables = pd.concat([pd.read_csv(toy / f"results/toy/data/{name}.csv") for name in TOY_SETS])
+    counts = tables[tables["measure"] == "examples"].groupby("dataset")["value"].sum()
+    assert counts["toy_digits"] == 1797 and counts["toy_faces"] == 600 and counts["toy_rooms"] == 400
+    assert tables.set_index("dataset")["source"]["toy_faces"].iloc[0] == "drawn by code: 600 pictures, seed 0"
+    assert (tables[tables["measure"] == "left_out"]["value"] == 0).all()
+
+
+def test_all_data_of_the_paper_is_one_target(project):
+    planned = run(project, "snakemake -n --forceall data")
+    for name in ("mnist", "celeba", "lsun_bedroom", "four_spin", "two_spiral"):
+        assert f"results/paper/figures/sheet_{name}.png" in planned and f"data/prepared/{name}/train.npy" in planned
+    assert "train_" not in planned and "Training" not in planned
+
+
+def test_another_crop_does_not_download_again(project):
+    keys = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["fetch-celeba-img_align_celeba_zip"]["params"]
+    assert keys == ["datasets.celeba.kind", "datasets.celeba.draw", "datasets.celeba.subset"]
+
+
+@pytest.mark.parametrize("file", ["celeba/img_align_celeba.zip", "lsun_bedroom/bedroom_val_lmdb.zip"])
+def test_a_mirror_without_the_file_stops_with_the_sentence_and_leaves_nothing(file, project, tmp_path, monkeypatch):
+    monkeypatch.setenv("DDGM_MIRROR", str(tmp_path))
     said = run(project, f"snakemake --cores 1 data/raw/{file}", code=1)
-    assert "not built yet" in said and "Traceback" not in said
+    assert "ddgm: the mirror has no readable file" in said and "Traceback" not in said
     assert not (project / "data/raw" / file).exists()
+
+
+def test_a_subset_is_refused_where_it_is_not_declared_and_prepared_where_it_is(project, mirror, monkeypatch):
+    monkeypatch.setenv("DDGM_MIRROR", str(mirror))
+    said = run(project, "snakemake --cores 1 data/raw/lsun_bedroom/bedroom_val_lmdb.zip", code=1)
+    assert "is not bedroom_val_lmdb.zip as published" in said and "Traceback" not in said
+    assert 'checksums: {bedroom_val_lmdb.zip: "sha256:' in said
+    run(project, "snakemake --cores 2 results/paper/data/lsun_stand_in.csv")
+    table = pd.read_csv(project / "results/paper/data/lsun_stand_in.csv")
+    assert table[table["measure"] == "examples"]["value"].tolist() == [434, 100]
+    assert table["source"].str.startswith("subset: ").all()
 
 
 @pytest.mark.parametrize(
