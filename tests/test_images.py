@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ddgm.datasets import drawn
-from ddgm.datasets.images import UnusableError, develop, square
+from ddgm.datasets.images import UnusableError, develop, reduction, square, whole
 
 
 def encoded(picture, kind="PNG", **options):
@@ -155,3 +155,23 @@ def test_a_decompression_bomb_is_huge_and_is_not_decoded(size, monkeypatch, recw
     with pytest.raises(UnusableError, match="huge"):
         develop(data, 64, None, draft=True)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_jpegs_are_decoded_as_pillow_decodes_them(draft):
+    for i in range(4):
+        data = encoded(drawn.face(0, i), "JPEG", quality=80 + 5 * i, subsampling=i % 3)
+        picture = Image.open(io.BytesIO(data))
+        extent = picture.draft(None, (64, 78))[1][2:] if draft else picture.size
+        expected = square(picture.convert("RGB"), 64, None, (178, 218), extent)
+        assert np.array_equal(develop(data, 64, None, draft)[0], expected)
+
+
+def test_a_jpeg_with_a_tail_of_foreign_bytes_is_a_picture():
+    data = encoded(drawn.face(0, 0), "JPEG")
+    assert np.array_equal(develop(data + b"tail", 64, None, True)[0], develop(data, 64, None, True)[0])
+
+
+@pytest.mark.parametrize(("size", "scale"), [((178, 218), 2), ((127, 200), 1), ((256, 256), 4), ((5000, 512), 8)])
+def test_the_reduction_is_the_largest_that_leaves_enough(size, scale):
+    assert reduction(size, whole(size, 64, None)) == scale

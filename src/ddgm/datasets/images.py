@@ -11,6 +11,7 @@ import struct
 import warnings
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 LARGEST_PIXELS = 2**24  # what no picture of these data sets comes near: a decompression bomb
@@ -34,30 +35,54 @@ def develop(data: bytes, side: int, crop: int | None, draft: bool) -> tuple[np.n
     """An encoded picture as a uint8 array (3, side, side), and its colour mode where that is not RGB, else "".
 
     Grey, CMYK and palettes are converted, alpha is dropped. With `draft`, a JPEG is decoded at a half, a quarter or an
-    eighth of its size where that is still large enough for the resize: the decoder then averages the pixels that
-    would be averaged anyway, in half the time, with a mean difference of 0.7/255. Raises UnusableError if the
-    bytes are no whole picture, if the picture is larger than LARGEST_PIXELS, or if its shorter side is below the crop,
-    or below `side`: nothing is enlarged.
+    eighth of its size where that is still large enough for the resize (Pillow calls it so): the decoder then averages
+    pixels that would be averaged anyway, with a mean difference of 0.7/255. Raises UnusableError if the bytes are no
+    whole picture, if the picture is larger than LARGEST_PIXELS, or if its shorter side is below the crop, or below
+    `side`: nothing is enlarged.
     """
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return develop_with_pillow(data, side, crop)
+    if colour not in ("YCbCr", "RGB"):
+        return develop_with_pillow(data, side, crop)
+    size = (width, height)
+    require_size(size, side, crop)
+    scale = reduction(size, whole(size, side, crop)) if draft else 1
+    try:
+        # The same pixels as Pillow's, from the same library, in two thirds of the time.
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGB", fastdct=False, fastupsample=False, min_height=-(-height // scale), min_width=-(-width // scale)
+        )
+    except ValueError as error:
+        raise UnusableError("undecodable", f"{len(data)} bytes, {error}") from error
+    return square(Image.fromarray(pixels), side, crop, size, (width / scale, height / scale)), ""
+
+
+def develop_with_pillow(data: bytes, side: int, crop: int | None) -> tuple[np.ndarray, str]:
+    """As `develop`, for other formats than JPEG, and for JPEGs in other colours."""
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
             picture = Image.open(io.BytesIO(data))
-        original, mode = picture.size, picture.mode
-        if math.prod(original) > LARGEST_PIXELS:
-            raise UnusableError("huge", f"{original[0]}x{original[1]} pixels")
-        if min(original) < (crop or side):
-            raise UnusableError("tiny", f"{original[0]}x{original[1]} pixels")
-        reduced = picture.draft(None, whole(original, side, crop)) if draft else None
-        extent = reduced[1][2:] if reduced else original
-        if mode == "RGB":
-            picture.load()
-        else:
-            picture = picture.convert("RGB")
+        require_size(picture.size, side, crop)
+        return square(picture.convert("RGB"), side, crop), COLOURS.get(picture.mode, picture.mode.lower())
     except Image.DecompressionBombError as error:
         raise UnusableError("huge", str(error)) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise UnusableError("undecodable", f"{len(data)} bytes, {error}") from error
-    return square(picture, side, crop, original, extent), COLOURS.get(mode, mode.lower())
+
+
+def require_size(size: Size, side: int, crop: int | None) -> None:
+    """Raise UnusableError if a picture of this width and height is tiny or huge."""
+    if math.prod(size) > LARGEST_PIXELS:
+        raise UnusableError("huge", f"{size[0]}x{size[1]} pixels")
+    if min(size) < (crop or side):
+        raise UnusableError("tiny", f"{size[0]}x{size[1]} pixels")
+
+
+def reduction(size: Size, needed: Size) -> int:
+    """The largest of 8, 4, 2 and 1 by which a JPEG can be reduced and still have the size that is needed."""
+    return max(scale for scale in (8, 4, 2, 1) if scale <= max(1, min(size[0] // needed[0], size[1] // needed[1])))
 
 
 def whole(size: Size, side: int, crop: int | None) -> Size:
@@ -67,7 +92,11 @@ def whole(size: Size, side: int, crop: int | None) -> Size:
 
 
 def square(
-    picture: Image.Image, side: int, crop: int | None, original: Size | None = None, extent: Size | None = None
+    picture: Image.Image,
+    side: int,
+    crop: int | None,
+    original: Size | None = None,
+    extent: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """The middle of an RGB picture as a uint8 array (3, side, side), values 0 to 255.
 

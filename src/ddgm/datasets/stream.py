@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from PIL import __version__ as pillow_version
+from simplejpeg import __version__ as simplejpeg_version
 
 from ddgm.datasets.images import UnusableError, develop
 from ddgm.datasets.prepared import FAULT_COLUMNS, Split, index_columns, write_sheet, write_table
@@ -197,7 +198,7 @@ def develop_chunk(part: list[Entry], side: int, crop: int | None, draft: bool) -
 class Partial:
     """A split in the making: the array so far (.{split}.part.npy) and its journal (.{split}.part.jsonl).
 
-    The journal's first line says what is being made: another container, other parameters or another Pillow start
+    The journal's first line says what is being made: another container, other parameters or another decoder start
     anew. Each further line is a Chunk, whose pictures are in the array. What was appended is kept when the
     preparation is interrupted, and gone when it has ended or failed for good.
     """
@@ -234,7 +235,7 @@ class Partial:
             "file": [self.container.file.name, file.st_size, file.st_mtime_ns],
             "entries": self.container.count,
             "parameters": {key: self.row[key] for key in ("side", "crop", "draft", "max_images")},
-            "pillow": pillow_version,
+            "versions": [pillow_version, simplejpeg_version],
         }
 
     def __enter__(self) -> "Partial":
