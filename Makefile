@@ -1,12 +1,13 @@
 # `make help` lists the targets. Each one first makes .venv from requirements.lock if it must.
 PYTHON ?= python3
 CORES ?= 2
+FACES ?= data/raw/celeba
 # The shell's own settings must not leak into the environment that is being made.
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup toy all test lint format lock clean
+.PHONY: help setup data toy all test lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +24,9 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+data: setup ## every data set of the paper, fetched, prepared and looked at
+	snakemake --cores $(CORES) data
 
 toy: setup ## all four figures, metrics and the report on small stand-ins (minutes)
 	snakemake --cores $(CORES) toy
@@ -41,6 +45,11 @@ lint: setup ## ruff, snakefmt, snakemake --lint, dvc.yaml in step with the DAG
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	python workflow/engines.py check
+
+bench: setup ## speed and memory beside a plain loop (FACES=a folder with CelebA's files)
+	python benchmarks/preparation.py $(FACES)
+	python benchmarks/preparation.py $(FACES) --memory
+	python workflow/publish.py tables
 
 format: setup ## rewrite the sources in the house's format
 	ruff check --fix .

@@ -5,6 +5,7 @@ python benchmarks/preparation.py FOLDER [--repeats 3] [--memory]
 FOLDER holds img_align_celeba.zip and list_eval_partition.txt. Every competitor reads the same faces (the training
 split), in a process of its own tied to the same cores, in turn, `repeats` times; the rates are medians. Written to
 docs/results/benchmarks/. Imports and, for torchvision, the unpacking of the zip into a folder are not timed.
+Nothing heavy is imported here: the processes that decode import this file too.
 """
 
 import argparse
@@ -27,7 +28,6 @@ from pathlib import Path
 
 from ddgm.datasets import celeba
 from ddgm.datasets.verify import verify_raw_files
-from ddgm.provenance import code_version
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "benchmarks"
 COMMON = {"kind": "celeba", "draw": None, "folder": None, "side": 64, "crop": None, "max_images": None}
@@ -218,22 +218,25 @@ def write(name: str, lines: list[dict[str, object]]) -> None:
         table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(lines)
-    about = {"code": code_version(), "python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
+    about = {"python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
     (RESULTS / f"{name}.json").write_text(json.dumps(about | machine(), indent=2) + "\n")
 
 
 def machine() -> dict[str, str]:
     import PIL
+    import simplejpeg
     import torch
     import torchvision
     from PIL import features
 
-    from ddgm.provenance import device_name
+    from ddgm.provenance import code_version, device_name
 
     return {
+        "code": code_version(),
         "processor": device_name(torch.device("cpu")),
         "pillow": PIL.__version__,
         "libjpeg_turbo": str(features.version("libjpeg_turbo")),
+        "simplejpeg": simplejpeg.__version__,
         "torchvision": torchvision.__version__,
     }
 

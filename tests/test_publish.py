@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -18,30 +19,52 @@ def publish(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    (tmp_path / "README.md").write_text(f"# before\n\n{module.BEGIN}\n\n{module.END}\n\nafter\n")
+    write_page(tmp_path / "README.md", "results")
+    (tmp_path / "docs").mkdir()
+    write_page(tmp_path / "docs/data.md", "speed", "memory")
+    shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
     write(
         [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))],
         tmp_path / "results/paper/metrics/four_spin.csv",
     )
     model = tmp_path / "results/paper/models/four_spin"
     model.mkdir(parents=True)
-    provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1}
+    provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1, "data_source": "subset: a few"}
     (model / "provenance.json").write_text(json.dumps(provenance))
     (tmp_path / "results/paper/figures").mkdir()
     Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module
 
 
+def write_page(path, *tables):
+    marks = [f"<!-- {table}: written by workflow/publish.py -->\n\n<!-- end of {table} -->" for table in tables]
+    path.write_text("\n\n".join(["# before", *marks, "after\n"]))
+
+
 def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tmp_path):
-    publish.publish("paper")
-    text = publish.filled()
+    publish.main(["paper"])
+    text = (tmp_path / "README.md").read_text()
     assert "| four-spin, Eq. 15 (`four_spin`) | 2 | KL(D‖T), nats | 1.500 ± 0.707 | 2 min, cpu: a processor" in text
+    assert "1 thread(s), on subset: a few |" in text
     assert text.startswith("# before") and text.endswith("after\n")
     assert Image.open(tmp_path / "docs/figures/paper_fig2.png").convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert (tmp_path / "docs/results/paper/four_spin.provenance.json").exists()
 
 
-def test_filling_twice_changes_nothing(publish, tmp_path):
-    publish.publish("paper")
-    (tmp_path / "README.md").write_text(publish.filled())
-    assert publish.filled() == (tmp_path / "README.md").read_text()
+def test_writing_twice_changes_nothing_and_an_edited_number_is_noticed(publish, tmp_path):
+    publish.main(["paper"])
+    pages = [tmp_path / "README.md", tmp_path / "docs/data.md"]
+    before = [page.read_text() for page in pages]
+    publish.main(["tables"])
+    assert [page.read_text() for page in pages] == before
+    publish.main(["--check"])
+    pages[0].write_text(before[0].replace("1.500", "0.500"))
+    with pytest.raises(SystemExit, match=r"README\.md's table of results is not what docs/results says"):
+        publish.main(["--check"])
+
+
+def test_the_speed_of_the_preparation_is_a_table_with_spread_and_machine(publish, tmp_path):
+    publish.main(["tables"])
+    text = (tmp_path / "docs/data.md").read_text()
+    assert "| torchvision CenterCrop(148), Resize(64), DataLoader |" in text and "| 1.00 |" in text
+    assert " to " in text and "simplejpeg" in text and " MB |" in text

@@ -1,7 +1,9 @@
-"""Keep a branch's finished results in docs/, and write their numbers into the README's table.
+"""Keep a branch's finished results in docs/, and write their numbers into the tables of README.md and docs/data.md.
 
-python workflow/publish.py paper     copy figures, metrics and provenance from results/paper, then write the table
-python workflow/publish.py --check   exit with 1 and one sentence if the README's table is not what docs/ says
+python workflow/publish.py paper     copy figures, metrics and provenance from results/paper, then write the tables
+python workflow/publish.py toy       the same for the toy branch
+python workflow/publish.py tables    write the tables alone, as after a benchmark
+python workflow/publish.py --check   exit with 1 and one sentence if a table is not what docs/results says
 
 Run after a Snakemake run. Tables and provenance are copied as they are, so that each number can be traced to code and
 data; pictures are saved with 256 colours, which keeps the repository small.
@@ -10,6 +12,7 @@ data; pictures are saved with 256 colours, which keeps the repository small.
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +20,7 @@ from PIL import Image
 
 from ddgm import parameters
 
-DOCS, README = Path("docs"), Path("README.md")
-BEGIN, END = "<!-- results: written by workflow/publish.py -->", "<!-- end of results -->"
+DOCS = Path("docs")
 # What the table shows of an experiment, as far as it was measured.
 SHOWN = {
     "kl_data_model": "KL(D‖T), nats",
@@ -46,7 +48,7 @@ def publish(branch: str) -> None:
         shutil.copyfile(provenance, kept / f"{table.stem}.provenance.json")
 
 
-def table() -> str:
+def results() -> str:
     """The published metrics of the paper branch as a Markdown table: mean ± sd over seeds, time and device."""
     rows = parameters.load("params.yaml")["experiments"]
     lines = ["| experiment | seeds | measured | value | trained in |", "|---|---|---|---|---|"]
@@ -60,26 +62,71 @@ def table() -> str:
             count, mean, sd = values.loc[metric]
             spread = f" ± {sd:.3f}" if count > 1 else ""
             time = f"{about['seconds'] / 60:.0f} min, {about['device']}, {about['threads']} thread(s)"
+            if about.get("data_source", "").startswith(("subset", "drawn")):
+                time += f", on {about['data_source']}"
             head = (f"{row['title']} (`{name}`)", f"{count:.0f}", time) if not number else ("", "", "")
             lines.append(f"| {head[0]} | {head[1]} | {SHOWN[metric]} | {mean:.3f}{spread} | {head[2]} |")
     return "\n".join(lines)
 
 
-def filled() -> str:
-    """The README with its table written anew."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+def speed() -> str:
+    """The speed of the preparation as a Markdown table: medians, and the slowest and the fastest of all runs."""
+    rates = pd.read_csv(DOCS / "results/benchmarks/preparation_speed.csv")
+    head = "| images per second | 1 core | times torchvision's | 2 cores | times torchvision's |"
+    lines = [head, "|---|---|---|---|---|"]
+    for name, runs in rates.groupby("what", sort=False):
+        cells = [
+            f"{run.images_per_second:,} ({run.slowest:,} to {run.fastest:,}) | {run.times_torchvision:.2f}"
+            for run in runs.itertuples()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", about_machine("preparation_speed")])
+
+
+def memory() -> str:
+    """The peak memory of the preparation as a Markdown table."""
+    peaks = pd.read_csv(DOCS / "results/benchmarks/preparation_memory.csv")
+    lines = ["| images | processes | peak memory, all together | images per second |", "|---|---|---|---|"]
+    for run in peaks.itertuples():
+        lines.append(f"| {run.images:,} | {run.cores} | {run.peak_megabytes} MB | {run.images_per_second:,} |")
+    return "\n".join([*lines, "", about_machine("preparation_memory")])
+
+
+def about_machine(benchmark: str) -> str:
+    """On what a benchmark was run, in one line."""
+    about = json.loads((DOCS / f"results/benchmarks/{benchmark}.json").read_text())
+    return (
+        f"{about['processor']}, {about['cores']} cores; code {about['code']}; Pillow {about['pillow']}, simplejpeg "
+        f"{about['simplejpeg']}, torchvision {about['torchvision']}, Python {about['python']}."
+    )
+
+
+TABLES = [(Path("README.md"), results), (DOCS / "data.md", speed), (DOCS / "data.md", memory)]
+
+
+def filled(text: str, table: Callable[[], str]) -> str:
+    """The text of a page with one of its tables, between two marks with its name, written anew."""
+    begin, end = f"<!-- {table.__name__}: written by workflow/publish.py -->", f"<!-- end of {table.__name__} -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
+
+
+def main(arguments: list[str]) -> None:
+    if arguments not in (["paper"], ["toy"], ["tables"], ["--check"]):
+        sys.exit("write 'python workflow/publish.py paper', 'toy', 'tables' or '--check'")
+    if arguments[0] in ("paper", "toy"):
+        publish(arguments[0])
+    for page, table in TABLES:
+        text = page.read_text()
+        written = filled(text, table)
+        if arguments != ["--check"]:
+            page.write_text(written)
+        elif written != text:
+            sys.exit(
+                f"{page}'s table of {table.__name__} is not what docs/results says: run 'python workflow/publish.py "
+                "tables'"
+            )
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--check"]:
-        if filled() != README.read_text():
-            sys.exit(
-                "README.md's table of results is not what docs/results says: run 'python workflow/publish.py paper'"
-            )
-    elif sys.argv[1:] in (["paper"], ["toy"]):
-        publish(sys.argv[1])
-        README.write_text(filled())
-    else:
-        sys.exit("write 'python workflow/publish.py paper', 'toy' or '--check'")
+    main(sys.argv[1:])

@@ -122,11 +122,15 @@ def developed(row: dict[str, Any], container: Container, start: int, workers: in
         yield from (develop_chunk(part, *work) for part in parts)
         return
     waiting: deque[Future] = deque()
-    with pool(workers) as executor:
+    with pool(workers - 1) as executor:
         for part in parts:
-            waiting.append(executor.submit(develop_chunk, part, *work))
-            # Reading may run ahead of the decoders, but not by more than memory should hold.
-            if len(waiting) > 2 * workers:
+            if sum(not future.done() for future in waiting) < 2 * (workers - 1):
+                waiting.append(executor.submit(develop_chunk, part, *work))
+            else:
+                # The others have enough to do, or have not started yet: this process is a worker too.
+                waiting.append(Future())
+                waiting[-1].set_result(develop_chunk(part, *work))
+            while waiting and (waiting[0].done() or len(waiting) > 4 * workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -134,7 +138,7 @@ def developed(row: dict[str, Any], container: Container, start: int, workers: in
 
 @contextmanager
 def pool(workers: int) -> Iterator[Executor]:
-    """Processes that develop; UserError if one of them dies."""
+    """Processes that develop beside this one; ResumableError if one of them dies."""
     # Forked from a clean server process: this one may have threads, which do not survive a fork.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -143,8 +147,8 @@ def pool(workers: int) -> Iterator[Executor]:
         yield executor
     except BrokenProcessPool as error:
         raise ResumableError(
-            f"one of {workers} processes that decode pictures was killed, perhaps for want of memory: write a smaller "
-            "--workers, and run the same command again, which goes on where it was"
+            f"one of the {workers + 1} processes that decode pictures was killed, perhaps for want of memory: write a "
+            "smaller --workers, and run the same command again, which goes on where it was"
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)
