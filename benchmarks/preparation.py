@@ -3,9 +3,9 @@
 python benchmarks/preparation.py FOLDER [--repeats 5] [--memory]
 
 FOLDER holds img_align_celeba.zip and list_eval_partition.txt. Every competitor reads the same faces (the training
-split), in a process of its own tied to the same cores, in turn, `repeats` times; rates and ratios are medians, the ratios of neighbouring runs. Written to
-docs/results/benchmarks/. Imports and, for torchvision, the unpacking of the zip into a folder are not timed.
-Nothing heavy is imported here: the processes that decode import this file too.
+split), in a process of its own tied to the same cores, in turn, `repeats` times; rates and ratios are medians, the
+ratios of neighbouring runs. Written to docs/results/benchmarks/. Imports and, for torchvision, the unpacking of the zip
+into a folder are not timed. Nothing heavy is imported here: the processes that decode import this file too.
 """
 
 import argparse
