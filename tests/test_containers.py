@@ -20,7 +20,7 @@ from PIL import Image
 
 from ddgm.datasets import celeba, containers, drawn, lsun, registry, stream
 from ddgm.datasets.download import fetch
-from ddgm.datasets.images import square
+from ddgm.datasets.images import develop, square
 from ddgm.datasets.prepared import Split, read_sheet
 from ddgm.errors import UserError
 
@@ -357,6 +357,26 @@ def test_a_member_damaged_in_the_zip_is_listed(faces, target, lenient):
     assert (position, key, fault) == ("", "000001.jpg", "undecodable") and "damaged in the zip" in detail
 
 
+def test_entries_that_were_not_read_repeat_nothing(faces, target, lenient, monkeypatch):
+    monkeypatch.setattr(containers, "LARGEST_ENTRY", 50_000)
+    good = {"000003.jpg": (0, encoded(drawn.face(0, 0), "JPEG"))}
+    raw = faces({"000001.jpg": (0, bytes(60_000)), "000002.jpg": (0, bytes(70_000)), **good})
+    prepare(FACES, raw, "train", target)
+    assert [found[2] for found in faults(target)] == ["huge", "huge"]
+
+
+def test_pictures_after_one_that_was_left_out_close_up(faces, tmp_path, lenient):
+    pictures = many(400) | {f"{i:06d}.jpg": (0, b"no picture") for i in (3, 130, 131, 399)}
+    raw = faces(pictures)
+    for workers in (1, 3):
+        array, keys = prepare(FACES, raw, "train", tmp_path / str(workers) / "faces" / "train.npy", workers)
+        assert len(array) == 396
+        for position in (0, 2, 3, 126, 127, 128, 129, 200, 395):
+            number = int(keys[position][:6])
+            expected, _ = develop(face(number % 40), 64, None, True)
+            assert np.array_equal(array[position], expected)
+
+
 def test_an_entry_too_large_for_a_photograph_is_not_read(faces, target, lenient, monkeypatch):
     monkeypatch.setattr(containers, "LARGEST_ENTRY", 50_000)
     raw = faces({"000001.jpg": (0, bytes(60_000)), "000002.jpg": (0, encoded(drawn.face(0, 0), "JPEG"))})
@@ -463,7 +483,18 @@ def interrupted(raw, target, monkeypatch):
             celeba.prepare(FACES, raw, "train", target, 1)
 
 
-@pytest.mark.parametrize("harm", ["a line cut off", "pictures lost", "other crop", "another zip", "no journal"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "a line cut off",
+        "zeros in the journal",
+        "pictures lost",
+        "other crop",
+        "another zip",
+        "other code",
+        "no journal",
+    ],
+)
 def test_what_an_interruption_left_is_used_only_if_it_is_whole_and_of_the_same_making(
     harm, faces, tmp_path, monkeypatch
 ):
@@ -474,6 +505,10 @@ def test_what_an_interruption_left_is_used_only_if_it_is_whole_and_of_the_same_m
     row = FACES
     if harm == "a line cut off":
         journal.write_text(journal.read_text()[:-10])
+    elif harm == "zeros in the journal":
+        journal.write_text(journal.read_text() + "\0" * 50 + "\n")
+    elif harm == "other code":
+        monkeypatch.setattr(stream, "images_version", lambda: "another")
     elif harm == "pictures lost":
         content = partial.read_bytes()
         partial.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
@@ -524,6 +559,22 @@ def test_a_worker_that_is_killed_is_said_in_a_sentence_and_what_was_done_is_kept
     prepare(FACES, raw, "train", target, 2)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_preparation_that_is_asked_to_stop_ends_with_its_workers_and_goes_on_afterwards(number, faces, target):
+    raw = faces(many(3000))
+    process = start(raw, target, start_new_session=True)
+    try:
+        wait_for(lambda: journal_lines(target) > 2)
+        workers = children_of(process.pid)
+        os.killpg(process.pid, number)
+        process.communicate(timeout=60)
+        wait_for(lambda: not any(alive(worker) for worker in workers))
+    finally:
+        process.kill()
+    assert process.returncode != 0 and not target.exists() and journal_lines(target) > 2
+    prepare(FACES, raw, "train", target, 2)
+
+
 def test_a_killed_preparation_leaves_no_process_and_goes_on_afterwards(faces, target, tmp_path):
     raw = faces(many(1500))
     process = start(raw, target)
@@ -534,7 +585,7 @@ def test_a_killed_preparation_leaves_no_process_and_goes_on_afterwards(faces, ta
     finally:
         process.kill()
     process.wait()
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    wait_for(lambda: not any(alive(worker) for worker in workers))
     assert not target.exists() and journal_lines(target) > 2
     prepare(FACES, raw, "train", target, 2)
     fresh = tmp_path / "fresh" / "prepared" / "train.npy"
@@ -542,7 +593,15 @@ def test_a_killed_preparation_leaves_no_process_and_goes_on_afterwards(faces, ta
     assert written(target) == written(fresh)
 
 
-def start(raw, target):
+def alive(process):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def start(raw, target, **options):
     """A preparation by two workers in a process of its own."""
     code = (
         "import json, sys; from pathlib import Path; from ddgm.datasets import celeba\n"
@@ -550,7 +609,7 @@ def start(raw, target):
         "celeba.prepare(json.loads(row), Path(raw), 'train', Path(target), 2)"
     )
     command = [sys.executable, "-c", code, json.dumps(FACES), str(raw), str(target)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
 def journal_lines(target):

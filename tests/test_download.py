@@ -490,7 +490,7 @@ def test_a_refusal_is_not_repeated_and_says_what_to_do(status, words, server, ta
     sentence = sentence_of(target, server.url)
     assert f"HTTP {status}" in sentence and words in sentence
     assert f"{server.url}/mnist/{FILE}" in sentence
-    assert f"put it at {target} and run 'ddgm fetch digits {FILE}'" in sentence
+    assert "name the place that has it (its folder as datasets.digits.folder in params.yaml" in sentence
     assert "DDGM_MIRROR" in sentence and "datasets.digits.folder in params.yaml" in sentence
     assert len(server.asked) == 1
 
@@ -498,7 +498,7 @@ def test_a_refusal_is_not_repeated_and_says_what_to_do(status, words, server, ta
 def test_the_manual_steps_begin_with_the_public_address(server, target, monkeypatch):
     use(monkeypatch, urls=(f"{server.url}/public",))
     server.answers = [Answer(b"", 403)]
-    assert f"get it with a browser from {server.url}/public, put it at {target}" in sentence_of(target, None)
+    assert f"get it with a browser from {server.url}/public, name the place that has it" in sentence_of(target, None)
 
 
 def test_an_html_page_is_recognised_before_its_checksum(server, target):
@@ -602,7 +602,7 @@ def test_a_declared_subset_is_accepted_and_the_official_file_is_not(shelf, targe
 def test_a_declared_subset_is_not_asked_of_the_public_addresses(server, target, monkeypatch):
     use(monkeypatch, urls=(f"{server.url}/public",))
     sentence = sentence_of(target, None, row=declared(b"small"))
-    assert "which no public address has: put it at" in sentence and server.asked == []
+    assert "which no public address has: name the place that has it" in sentence and server.asked == []
 
 
 def test_a_wrong_file_of_a_public_address_is_not_offered_as_a_subset(server, target, monkeypatch):
@@ -643,7 +643,7 @@ def test_drives_quota_page_is_a_sentence_with_the_manual_steps(drive, target, mo
     drive.answers = [Answer(QUOTA, headers=PAGE)]
     sentence = sentence_of(target, None)
     assert "refuses the download (Google Drive; its quota may be used up): try again tomorrow" in sentence
-    assert f"get it with a browser from {DRIVE}, put it at {target}" in sentence
+    assert f"get it with a browser from {DRIVE}, name the place that has it" in sentence
     assert len(drive.asked) == 1
 
 

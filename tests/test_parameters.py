@@ -112,6 +112,10 @@ MISTAKES = {
         edit("datasets.celeba.side", 40),
         "experiments.celeba.energy is convolutional, which needs a side that is a multiple of 16",
     ),
+    "a crop that would be enlarged": (
+        edit("datasets.celeba.crop", 32),
+        "datasets.celeba.crop is 32, below side, 64: nothing is enlarged, write a crop of at least 64, or null",
+    ),
     "more neighbours than a batch has": (
         edit("experiments.mnist.entropy.neighbours", 128),
         "experiments.mnist.entropy.neighbours is 128, and must be below schedule.batch, 128",

@@ -86,7 +86,9 @@ class Selection:
 
     def pick_source(self, wildcards: Any) -> str:
         """What a raw file depends on: another crop must not download it again."""
-        return self.pick(*(f"datasets.{wildcards.dataset}.{key}" for key in ("kind", "draw", "subset")))(wildcards)
+        key = f"datasets.{wildcards.dataset}"
+        subset = f"{key}.subset.checksums" if self.value(key).get("subset") else f"{key}.subset"
+        return self.pick(f"{key}.kind", f"{key}.draw", subset)(wildcards)
 
     def dataset_name(self, wildcards: Any) -> str:
         """The wildcard `dataset`, or the data set of the wildcard `experiment`."""
@@ -119,7 +121,10 @@ class Selection:
         return modules(registry.module(self.value(f"datasets.{wildcards.dataset}")))
 
     def workers(self, wildcards: Any, cores: int | None) -> int:
-        """The processes that prepare a split: all cores where photographs are decoded, one for anything else."""
+        """The processes that prepare a split: all cores where photographs are decoded, one for anything else.
+
+        `cores` is None on a cluster, where a job asks for 8.
+        """
         row = self.value(f"datasets.{wildcards.dataset}")
         return (cores or 8) if "side" in row and not row["draw"] else 1
 

@@ -18,7 +18,8 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Download, or draw, one raw file of a data set."""
     from ddgm.datasets.download import fetch as fetch_file
 
-    folder, mirror = parameters.place_of_files(args.dataset)
+    given = args.params if Path(args.params).is_file() else "params.yaml"
+    folder, mirror = parameters.place_of_files(args.dataset, given)
     row = {"folder": folder} | parameters.select(params, f"datasets.{args.dataset}")
     fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
 
@@ -242,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
             errno.ENOSPC: "the disk is full: free some space and run the same command again",
             errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
         }.get(error.errno, "no permission to write there: change the folder's owner or mode")
-        log.error(f"ddgm: {error.filename or args.verb}: {advice} (nothing half-made was left)")
+        log.error(f"ddgm: {error.filename or args.verb}: {advice} (what is half-made was removed, or is continued)")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -91,7 +91,10 @@ def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None,
     checksums do, so that they are no parameters of a job.
     """
     path = Path(file)
-    parameters = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    try:
+        parameters = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not YAML: {getattr(error, 'problem', error)}") from None
     folder = parameters.get("datasets", {}).get(dataset, {}).get("folder")
     return folder, os.environ.get("DDGM_MIRROR") or parameters.get("mirror")
 
@@ -166,6 +169,12 @@ def _validator(jsonschema: Any) -> Any:
 def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
     """What each key allows by itself and the keys together do not, a sentence each."""
     rows, datasets = parameters["experiments"], parameters["datasets"]
+    for name, row in datasets.items():
+        if row.get("crop") is not None and row["crop"] < row["side"]:
+            yield (
+                f"datasets.{name}.crop is {row['crop']}, below side, {row['side']}: nothing is enlarged, write a crop "
+                f"of at least {row['side']}, or null"
+            )
     for name, row in datasets.items():
         for key in ("folder", "subset"):
             if row.get("draw") and row[key]:

@@ -27,7 +27,9 @@ rule prepare:
         sheet="data/prepared/{dataset}/{split}.json",
     log:
         "logs/prepare/{dataset}/{split}.log",
-    threads: lambda wildcards: select.workers(wildcards, workflow.cores)
+    threads: lambda wildcards: select.workers(
+        wildcards, workflow.resource_settings.cores
+    )
     params:
         cfg=select.pick_dataset(),
     message:

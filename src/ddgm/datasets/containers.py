@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lmdb
 
-from ddgm.datasets.stream import LARGEST_ENTRY, Container, Entry
+from ddgm.datasets.stream import LARGEST_ENTRY, Container, Entry, ResumableError
 from ddgm.errors import UserError
 from ddgm.whole_file import whole_file
 
@@ -68,7 +68,9 @@ def lmdb_container(path: Path, data: Path, most: int | None) -> Container:
                 found = list(islice(cursor, size + 1))
             first = found[-1][0]  # of the next part, where there is one
             for key, value in found[:size]:
-                yield Entry(key.decode("ascii", "backslashreplace"), value)
+                name = key.decode("ascii", "backslashreplace")
+                large = len(value) > LARGEST_ENTRY
+                yield Entry(name, b"", "huge", f"{len(value)} bytes") if large else Entry(name, value)
 
     return Container(path, count, entries)
 
@@ -86,7 +88,7 @@ def environment(path: Path, data: Path) -> Iterator[lmdb.Environment]:
 
 
 def unpack(path: Path, member: str, target: Path) -> None:
-    """One member of a zip as a file, whole: what is there already from an interrupted run is kept.
+    """One member of a zip as a file, whole, in a folder that is ours alone: what is there already is kept.
 
     Raises UserError if the zip is damaged, has no such member, or the disk is too small for it.
     """
@@ -96,10 +98,11 @@ def unpack(path: Path, member: str, target: Path) -> None:
         size = archive.getinfo(member).file_size
         if target.exists() and target.stat().st_size == size and target.stat().st_mtime > path.stat().st_mtime:
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(f".{target.stem}.*"):
+            left.unlink()  # of an unpacking that was killed
         free = shutil.disk_usage(target.parent).free
         if size > free:
-            raise UserError(
+            raise ResumableError(
                 f"{member} of {path} has to be unpacked, which takes {size / 1e9:.1f} GB, and {target.parent} has "
                 f"{free / 1e9:.1f} GB free: free some space on it and run the same command again"
             )

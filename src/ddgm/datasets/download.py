@@ -54,7 +54,9 @@ def fetch(dataset: str, row: dict, file: str, target: Path, mirror: str | None) 
             drawn.draw(row, file, target)
             return
         log.info("%s of %s: licence: %s; to be cited: %s", file, dataset, order.entry.licence, order.entry.citation)
-        if not _is_in_place(order):
+        if _is_in_place(order):
+            shutil.rmtree(order.partial, ignore_errors=True)
+        else:
             target.parent.mkdir(parents=True, exist_ok=True)
             with _alone(target):
                 if not _is_in_place(order):

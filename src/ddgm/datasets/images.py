@@ -1,6 +1,6 @@
 """One encoded photograph becomes a square array: decoded, cropped and resized as the lab did, or by a centre crop.
 
-The lab (the paper's first author's repository, FACTS section 1) decodes the whole picture, resizes the shorter side
+The lab (the paper's first author's repository; docs/method.md) decodes the whole picture, resizes the shorter side
 to 64 with Pillow's `thumbnail(..., ANTIALIAS)` and takes the middle 64x64. ANTIALIAS is today's LANCZOS; `thumbnail`
 now defaults to BICUBIC with a reducing gap of 2, so it is not called here: `resize` with LANCZOS is the lab's filter.
 """
@@ -15,7 +15,8 @@ import simplejpeg
 from PIL import Image
 
 LARGEST_PIXELS = 2**24  # what no picture of these data sets comes near: a decompression bomb
-COLOURS = {"RGB": "", "L": "grey", "LA": "grey", "1": "grey", "I;16": "grey", "CMYK": "cmyk"}
+COLOURS = {"RGB": "", "L": "grey", "LA": "grey", "1": "grey", "CMYK": "cmyk"}
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
 Size = tuple[int, int]
 
@@ -26,9 +27,6 @@ class UnusableError(Exception):
     def __init__(self, fault: str, detail: str) -> None:
         super().__init__(f"{fault}: {detail}")
         self.fault, self.detail = fault, detail
-
-    def __reduce__(self) -> tuple:
-        return UnusableError, (self.fault, self.detail)
 
 
 def develop(data: bytes, side: int, crop: int | None, draft: bool) -> tuple[np.ndarray, str]:
@@ -54,8 +52,9 @@ def develop(data: bytes, side: int, crop: int | None, draft: bool) -> tuple[np.n
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", fastdct=False, fastupsample=False, min_height=-(-height // scale), min_width=-(-width // scale)
         )
-    except ValueError as error:
-        raise UnusableError("undecodable", f"{len(data)} bytes, {error}") from error
+    except ValueError:
+        # It refuses what can be mended, such as foreign bytes before a marker: Pillow is to judge.
+        return develop_with_pillow(data, side, crop)
     return square(Image.fromarray(pixels), side, crop, size, (width / scale, height / scale)), ""
 
 
@@ -63,7 +62,9 @@ def develop_with_pillow(data: bytes, side: int, crop: int | None) -> tuple[np.nd
     """As `develop`, for other formats than JPEG, and for JPEGs in other colours."""
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        if picture.mode.startswith(("I", "F")):
+            raise UnusableError("undecodable", f"mode {picture.mode}, more than 8 bits a channel")
         require_size(picture.size, side, crop)
         return square(picture.convert("RGB"), side, crop), COLOURS.get(picture.mode, picture.mode.lower())
     except Image.DecompressionBombError as error:

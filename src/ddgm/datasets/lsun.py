@@ -20,13 +20,14 @@ def prepare(row: dict[str, Any], raw: Path, split: str, target: Path, workers: i
     """
     (path,) = (raw / name for name in registry.raw_files(row, split))
     unpacked = target.with_name(f".{split}_lmdb")
-    try:
-        data = unpacked / "data.mdb"
-        unpack(path, f"bedroom_{split}_lmdb/data.mdb", data)
-        stream.prepare(row, lmdb_container(path, data, row["max_images"]), target, workers)
-    except stream.ResumableError:
-        raise
-    except UserError:
-        shutil.rmtree(unpacked, ignore_errors=True)
-        raise
-    shutil.rmtree(unpacked)
+    with stream.alone(unpacked, target):
+        try:
+            data = unpacked / "data.mdb"
+            unpack(path, f"bedroom_{split}_lmdb/data.mdb", data)
+            stream.prepare(row, lmdb_container(path, data, row["max_images"]), target, workers)
+        except stream.ResumableError:
+            raise
+        except UserError:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise
+        shutil.rmtree(unpacked)

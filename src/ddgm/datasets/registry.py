@@ -128,4 +128,5 @@ def source(row: dict) -> str:
         return "computed"
     if row["draw"]:
         return f"drawn by code: {row['draw']['images']} pictures, seed {row['draw']['seed']}"
-    return row["subset"]["says"] if row["subset"] else "original files"
+    what = row["subset"]["says"] if row["subset"] else "original files"
+    return f"{what}, the first {row['max_images']} pictures of each split" if row.get("max_images") else what

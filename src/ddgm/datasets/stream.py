@@ -7,6 +7,7 @@ interrupted preparation goes on after them; the same entries give the same bytes
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from io import BytesIO
@@ -28,8 +29,10 @@ import numpy as np
 from PIL import __version__ as pillow_version
 from simplejpeg import __version__ as simplejpeg_version
 
+from ddgm.datasets import images
 from ddgm.datasets.images import UnusableError, develop
 from ddgm.datasets.prepared import FAULT_COLUMNS, Split, index_columns, write_sheet, write_table
+from ddgm.datasets.registry import checksums
 from ddgm.errors import UserError
 from ddgm.progress import Progress, log
 
@@ -94,10 +97,10 @@ def prepare(row: dict[str, Any], container: Container, target: Path, workers: in
     with Partial(row, container, split) as partial:
         with (
             Progress(f"{split.dataset} {split.name}", container.count, partial.done, "image") as bar,
-            closing(developed(row, container, partial.done, workers)) as done,
+            closing(developed(row, container, partial, workers)) as done,
         ):
-            for pictures, chunk in done:
-                partial.append(pictures, chunk)
+            for chunk in done:
+                partial.append(chunk)
                 bar.show(partial.done, f"{partial.left_out} left out")
                 refuse_too_many(partial, container)
         partial.finish()
@@ -113,23 +116,27 @@ def refuse_too_many(partial: "Partial", container: Container) -> None:
         )
 
 
-def developed(row: dict[str, Any], container: Container, start: int, workers: int) -> Iterator[tuple[bytes, Chunk]]:
-    """The container's chunks from entry `start` on, in order: their pictures' bytes, and what the journal keeps."""
-    work = (row["side"], row["crop"], row["draft"])
-    parts = chunks(container.entries(start))
-    workers = min(workers, -(-(container.count - start) // CHUNK_ENTRIES))
+def developed(row: dict[str, Any], container: Container, partial: "Partial", workers: int) -> Iterator[Chunk]:
+    """The container's chunks from the first that is not done, in order; their pictures are in the partial array.
+
+    Each chunk is written where it lies if no entry was left out before it: so the processes that develop hand back
+    a few kilobytes, which a pipe takes at once, also from one that is killed.
+    """
+    work = (partial.array_path, row["side"], row["crop"], row["draft"])
+    parts = placed(chunks(container.entries(partial.done)), partial.place, partial.done)
+    workers = min(workers, -(-(container.count - partial.done) // CHUNK_ENTRIES))
     if workers <= 1:
-        yield from (develop_chunk(part, *work) for part in parts)
+        yield from (develop_chunk(part, place, *work) for part, place in parts)
         return
     waiting: deque[Future] = deque()
     with pool(workers - 1) as executor:
-        for part in parts:
+        for part, place in parts:
             if sum(not future.done() for future in waiting) < 2 * (workers - 1):
-                waiting.append(executor.submit(develop_chunk, part, *work))
+                waiting.append(executor.submit(develop_chunk, part, place, *work))
             else:
                 # The others have enough to do, or have not started yet: this process is a worker too.
                 waiting.append(Future())
-                waiting[-1].set_result(develop_chunk(part, *work))
+                waiting[-1].set_result(develop_chunk(part, place, *work))
             while waiting and (waiting[0].done() or len(waiting) > 4 * workers):
                 yield waiting.popleft().result()
         while waiting:
@@ -179,8 +186,15 @@ def chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield part
 
 
-def develop_chunk(part: list[Entry], side: int, crop: int | None, draft: bool) -> tuple[bytes, Chunk]:
-    """A chunk's usable pictures, one after the other, and its line of the journal."""
+def placed(parts: Iterable[list[Entry]], place: Callable[[int], int], number: int) -> Iterator[tuple[list[Entry], int]]:
+    """Each part with the place in the array of its first entry, the first of all being entry `number`."""
+    for part in parts:
+        yield part, place(number)
+        number += len(part)
+
+
+def develop_chunk(part: list[Entry], place: int, array: Path, side: int, crop: int | None, draft: bool) -> Chunk:
+    """Write a chunk's usable pictures into the file `array`, one after the other from byte `place` on."""
     pictures, faults, left_out = [], [], []
     for number, entry in enumerate(part):
         try:
@@ -195,8 +209,39 @@ def develop_chunk(part: list[Entry], side: int, crop: int | None, draft: bool) -
         if colour:
             faults.append((number, colour, "converted to RGB"))
     content = b"".join(pictures)
-    digests = [blake2b(entry.data, digest_size=8).hexdigest() for entry in part]
-    return content, Chunk([entry.key for entry in part], digests, faults, left_out, zlib.crc32(content))
+    with array.open("r+b") as file:
+        file.seek(place)
+        file.write(content)
+    # Of an entry that was not read, nothing is known that another could repeat.
+    digests = ["" if entry.fault else blake2b(entry.data, digest_size=8).hexdigest() for entry in part]
+    return Chunk([entry.key for entry in part], digests, faults, left_out, zlib.crc32(content))
+
+
+@contextmanager
+def alone(folder: Path, target: Path) -> Iterator[None]:
+    """A folder, made if it must be, that this process alone works in; ResumableError if another prepares `target`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        lock(handle, target)
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # where nothing is in it
+        os.close(handle)
+
+
+def lock(handle: int, target: Path) -> None:
+    """Hold an open file or folder; the kernel lets go of it when the process ends, however it ends."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ResumableError(f"another process prepares {target} already: wait for it, or stop it first") from None
+
+
+def images_version() -> str:
+    """A digest of the module that develops: pictures of two versions of it must not share an array."""
+    return blake2b(Path(images.__file__).read_bytes(), digest_size=8).hexdigest()
 
 
 class Partial:
@@ -220,9 +265,13 @@ class Partial:
     def pictures(self) -> int:
         return self.done - self.left_out
 
-    def offset(self) -> int:
-        """Where the next picture's bytes begin."""
-        return len(self.header(0)) + self.pictures * int(np.prod(self.shape))
+    @property
+    def picture_bytes(self) -> int:
+        return math.prod(self.shape)
+
+    def place(self, picture: int) -> int:
+        """Where a picture's bytes begin."""
+        return len(self.header(0)) + picture * self.picture_bytes
 
     def header(self, count: int) -> bytes:
         """What an .npy file of `count` pictures begins with; its length does not depend on `count`."""
@@ -239,20 +288,15 @@ class Partial:
             "file": [self.container.file.name, file.st_size, file.st_mtime_ns],
             "entries": self.container.count,
             "parameters": {key: self.row[key] for key in ("side", "crop", "draft", "max_images")},
-            "versions": [pillow_version, simplejpeg_version],
+            "checksums": checksums(self.row, self.split.name),
+            "versions": [pillow_version, simplejpeg_version, images_version()],
         }
 
     def __enter__(self) -> "Partial":
         self.array_path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             self.journal = stack.enter_context(self.journal_path.open("a+", encoding="utf-8"))
-            try:
-                # The kernel lets go of it when the process ends, however it ends.
-                fcntl.flock(self.journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ResumableError(
-                    f"another process prepares {self.split.array} already: wait for it, or stop it first"
-                ) from None
+            lock(self.journal.fileno(), self.split.array)
             self.array = stack.enter_context(open(self.array_path, "r+b" if self.array_path.exists() else "w+b"))
             self.resume()
             self.require_space()
@@ -270,10 +314,9 @@ class Partial:
         self.journal.seek(0)
         if self.read_line() == self.made_of():
             good = self.journal.tell()
-            self.array.seek(self.offset())
-            while line := self.read_line():
-                chunk = Chunk(**line)
-                if zlib.crc32(self.array.read(chunk.pictures * int(np.prod(self.shape)))) != chunk.checksum:
+            self.array.seek(self.place(0))
+            for chunk in self.lines():
+                if zlib.crc32(self.array.read(chunk.pictures * self.picture_bytes)) != chunk.checksum:
                     break  # a power cut may have kept the line and lost the pictures
                 self.count(chunk)
                 good = self.journal.tell()
@@ -281,22 +324,31 @@ class Partial:
         self.journal.truncate()
         if not good:
             self.write_line(self.made_of())
-        self.array.seek(self.offset())
-        self.array.truncate()
+        self.array.truncate(self.place(self.pictures))
         if self.done:
             log.info(f"{self.split.array}: going on after {self.done} of {self.container.count} pictures")
 
     def read_line(self) -> dict[str, Any] | None:
         """The journal's next line, None at the end or where a kill cut a line off."""
         line = self.journal.readline()
-        return json.loads(line) if line.endswith("\n") else None
+        try:
+            return json.loads(line) if line.endswith("\n") else None
+        except ValueError:
+            return None
+
+    def lines(self) -> Iterator[Chunk]:
+        """The chunks from here to the journal's end, or to what no journal holds (a power cut may leave zeros)."""
+        while line := self.read_line():
+            if not isinstance(line, dict) or line.keys() != Chunk.__dataclass_fields__.keys():
+                return
+            yield Chunk(**line)
 
     def write_line(self, line: dict[str, Any]) -> None:
         self.journal.write(json.dumps(line, separators=(",", ":")) + "\n")
         self.journal.flush()
 
     def require_space(self) -> None:
-        need = (self.container.count - self.done) * int(np.prod(self.shape))
+        need = (self.container.count - self.done) * self.picture_bytes
         free = shutil.disk_usage(self.array_path.parent).free
         if need > free:
             raise ResumableError(
@@ -304,10 +356,14 @@ class Partial:
                 "GB free: free some space on it, or write a smaller max_images"
             )
 
-    def append(self, pictures: bytes, chunk: Chunk) -> None:
-        """Add a chunk: its pictures first, its line after them."""
-        self.array.write(pictures)
-        self.array.flush()
+    def append(self, chunk: Chunk) -> None:
+        """Add a chunk whose pictures are in the array: close up to those before it, then write its line."""
+        if self.left_out:
+            self.array.seek(self.place(self.done))
+            content = self.array.read(chunk.pictures * self.picture_bytes)
+            self.array.seek(self.place(self.pictures))
+            self.array.write(content)
+            self.array.flush()
         self.write_line(asdict(chunk))
         self.count(chunk)
 
@@ -325,14 +381,16 @@ class Partial:
         """All that the journal holds."""
         self.journal.seek(0)
         self.journal.readline()
-        while line := self.read_line():
-            yield Chunk(**line)
+        yield from self.lines()
 
     def finish(self) -> None:
         """Put the split in its place: the array, index, faults and sheet."""
         self.array.seek(0)
         self.array.write(self.header(self.pictures))
+        self.array.truncate(self.place(self.pictures))
         self.array.flush()
+        # Now, and not between the renames, where an interruption costs everything: it takes minutes for gigabytes.
+        os.fsync(self.array.fileno())
         faults: Counter[str] = Counter()
         repeats = self.repeats()
         with self.split.whole() as (array, index, faults_path, sheet):
@@ -384,12 +442,15 @@ class Partial:
 
         8 bytes an entry: 24 MB for three million, among which two different ones collide once in four million times.
         """
-        digests = np.empty(self.done, np.uint64)
+        digests, known = np.zeros(self.done, np.uint64), np.zeros(self.done, bool)
         filled = 0
         for chunk in self.chunks():
-            digests[filled : filled + len(chunk.keys)] = [int(digest, 16) for digest in chunk.digests]
+            part = slice(filled, filled + len(chunk.keys))
+            digests[part] = [int(digest or "0", 16) for digest in chunk.digests]
+            known[part] = [bool(digest) for digest in chunk.digests]
             filled += len(chunk.keys)
-        order = np.argsort(digests, kind="stable")
+        numbers = np.flatnonzero(known)
+        order = numbers[np.argsort(digests[numbers], kind="stable")]
         same = np.flatnonzero(digests[order][1:] == digests[order][:-1]) + 1
         first: dict[int, int] = {}
         for place in same:

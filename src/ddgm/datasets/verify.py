@@ -44,9 +44,8 @@ class Order:
         dataset, entry = self.dataset, self.entry
         browser = f"get it with a browser from {entry.urls[0]}, " if entry.urls and entry.version != "subset" else ""
         return (
-            f"{browser}put it at {self.target} and run 'ddgm fetch {dataset} {entry.file}', or name a place that has "
-            f"it (datasets.{dataset}.folder in params.yaml, or DDGM_MIRROR with {entry.mirror_folder}/{entry.file} in "
-            "it) and run the same command again"
+            f"{browser}name the place that has it (its folder as datasets.{dataset}.folder in params.yaml, or "
+            f"DDGM_MIRROR with {entry.mirror_folder}/{entry.file} in it) and run the same command again"
         )
 
 
@@ -58,6 +57,8 @@ def verify_raw_files(dataset: str, row: dict[str, Any], split: str, raw: Path) -
     if row["draw"] is None:
         for file in registry.raw_files(row, split):
             order = Order(dataset, row, registry.find(dataset, row, file), raw / file)
+            if order.target.is_dir():
+                raise UserError(f"{order.target} is a folder, and must be the file: remove it")
             if order.target.exists():
                 verify(order, order.target, str(order.target), f"remove it and run 'ddgm fetch {dataset} {file}'")
 

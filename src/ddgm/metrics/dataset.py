@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ddgm.datasets.prepared import read_sheet
+from ddgm.errors import UserError
 from ddgm.whole_file import whole_file
 
 COLUMNS = ["dataset", "split", "source", "measure", "value"]
@@ -23,7 +24,10 @@ def describe(arrays: list[Path], target: Path) -> None:
     rows = []
     for path in arrays:
         sheet = read_sheet(path)
-        array = np.load(path, mmap_mode="r")
+        try:
+            array = np.load(path, mmap_mode="r")
+        except (ValueError, EOFError):
+            raise UserError(f"{path} is damaged: delete it, and make it again with 'snakemake {path}'") from None
         values = {"examples": len(array), "entries": sheet["entries"], "left_out": sheet["left_out"]}
         values |= {f"fault_{fault}": count for fault, count in sheet["faults"].items()}
         names = CHANNELS[array.shape[1]] if array.ndim == 4 else ("x", "y")
