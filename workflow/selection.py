@@ -120,13 +120,17 @@ class Selection:
     def prepare_modules(self, wildcards: Any) -> list[str]:
         return modules(registry.module(self.value(f"datasets.{wildcards.dataset}")))
 
-    def workers(self, wildcards: Any, cores: int | None) -> int:
+    def workers(self, cores: int | None) -> Callable[[Any], int]:
         """The processes that prepare a split: all cores where photographs are decoded, one for anything else.
 
         `cores` is None on a cluster, where a job asks for 8.
         """
-        row = self.value(f"datasets.{wildcards.dataset}")
-        return (cores or 8) if "side" in row and not row["draw"] else 1
+
+        def chosen(wildcards: Any) -> int:
+            row = self.value(f"datasets.{wildcards.dataset}")
+            return (cores or 8) if "side" in row and not row["draw"] else 1
+
+        return chosen
 
     def splits(self, pattern: str) -> Callable[[Any], list[str]]:
         """A file for each split of a data set."""

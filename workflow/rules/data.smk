@@ -27,9 +27,7 @@ rule prepare:
         sheet="data/prepared/{dataset}/{split}.json",
     log:
         "logs/prepare/{dataset}/{split}.log",
-    threads: lambda wildcards: select.workers(
-        wildcards, workflow.resource_settings.cores
-    )
+    threads: select.workers(workflow.resource_settings.cores)
     params:
         cfg=select.pick_dataset(),
     message:
