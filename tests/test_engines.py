@@ -23,12 +23,13 @@ pytestmark = [
     pytest.mark.skipif(not (BIN / "dvc").exists(), reason="needs DVC: make setup"),
 ]
 
+TOY_SETS = ("four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms")
 STAND_IN = f"""#!{sys.executable} -IS
 import argparse, hashlib, json, os, pathlib, sys
 
 parser = argparse.ArgumentParser()
 parser.add_argument("words", nargs="+")
-for option in ("params", "log", "branch", "threads"):
+for option in ("params", "log", "branch", "threads", "workers"):
     parser.add_argument("--" + option)
 args = parser.parse_args()
 verb, *words = args.words
@@ -37,7 +38,8 @@ name = words[-1] if words else ""
 model = f"{{results}}/models/{{name}}/"
 outputs = {{
     "fetch": ["data/raw/" + "/".join(words)],
-    "prepare": ["data/prepared/" + "/".join(words) + end for end in (".npy", ".csv")],
+    "prepare": ["data/prepared/" + "/".join(words) + end for end in (".npy", ".csv", "_faults.csv", ".json")],
+    "describe": [f"{{results}}/data/{{name}}.csv"],
     "train": [model + end for end in ("weights.safetensors", "history.csv", "experiment.json", "provenance.json")],
     "sample": [f"{{results}}/samples/{{name}}.npz"],
     "evaluate": [f"{{results}}/metrics/{{name}}.csv"],
@@ -45,12 +47,14 @@ outputs = {{
     "draw": [f"{{results}}/figures/{{'_'.join(words)}}.{{kind}}" for kind in ("png", "pdf")],
 }}[verb]
 shown = [key.split(".")[1] for key in params if key.endswith(".title")]
+prepared = f"data/prepared/{{name}}/train.npy"
 inputs = {{
+    "describe": [prepared],
     "train": [f"data/prepared/{{params[key]['dataset']}}/train.npy" for key in params if verb == "train"],
     "sample": [f"{{model}}weights.safetensors"],
     "evaluate": [f"{{model}}weights.safetensors"],
     "tabulate": [f"{{results}}/metrics/{{one}}.csv" for one in shown],
-    "draw": [f"{{results}}/samples/{{one}}.npz" for one in shown if name != "curves"],
+    "draw": [f"{{results}}/samples/{{one}}.npz" for one in shown if name != "curves"] + [prepared] * ("sheet" in words),
 }}.get(verb, [])
 with open(os.environ["MADE"], "a") as made:
     print(outputs[0], file=made)
@@ -294,6 +298,7 @@ def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
     assert work.plans() == work.changed() == stages
     stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_curves-toy"}
     stages |= {"draw_fig4-toy-toy_faces", "draw_fig4-toy-toy_rooms"}
+    stages |= {f"draw_sheet-toy-{name}" for name in TOY_SETS}
     edit_module(work, "style")
     assert work.changed() == stages
     assert work.makes("snakemake --cores 2 toy") == stages
