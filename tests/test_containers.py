@@ -545,11 +545,10 @@ def test_an_array_larger_than_the_free_disk_is_refused_at_once(faces, target, mo
 
 
 def test_a_worker_that_is_killed_is_said_in_a_sentence_and_what_was_done_is_kept(faces, target):
-    raw = faces(many(1500))
+    raw = faces(many(5000))
     process = start(raw, target)
     try:
-        wait_for(lambda: journal_lines(target) > 2)
-        workers = children_of(process.pid)
+        workers = working(process, target)
         os.kill(workers[-1], signal.SIGKILL)
         _, said = process.communicate(timeout=60)
     finally:
@@ -561,11 +560,10 @@ def test_a_worker_that_is_killed_is_said_in_a_sentence_and_what_was_done_is_kept
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_preparation_that_is_asked_to_stop_ends_with_its_workers_and_goes_on_afterwards(number, faces, target):
-    raw = faces(many(3000))
+    raw = faces(many(5000))
     process = start(raw, target, start_new_session=True)
     try:
-        wait_for(lambda: journal_lines(target) > 2)
-        workers = children_of(process.pid)
+        workers = working(process, target)
         os.killpg(process.pid, number)
         process.communicate(timeout=60)
         wait_for(lambda: not any(alive(worker) for worker in workers))
@@ -576,12 +574,10 @@ def test_a_preparation_that_is_asked_to_stop_ends_with_its_workers_and_goes_on_a
 
 
 def test_a_killed_preparation_leaves_no_process_and_goes_on_afterwards(faces, target, tmp_path):
-    raw = faces(many(1500))
+    raw = faces(many(5000))
     process = start(raw, target)
     try:
-        wait_for(lambda: journal_lines(target) > 2)
-        workers = children_of(process.pid)
-        assert len(workers) >= 2
+        workers = working(process, target)
     finally:
         process.kill()
     process.wait()
@@ -617,11 +613,20 @@ def journal_lines(target):
     return journal.read_text().count("\n") if journal.exists() else 0
 
 
-def children_of(process):
-    """The workers: grandchildren, by way of the fork server."""
+def workers_of(process):
+    """The processes that develop beside the first: grandchildren, by way of the fork server."""
     import psutil
 
-    return [child.pid for child in psutil.Process(process).children(recursive=True) if not child.children()]
+    try:
+        return [child.pid for child in psutil.Process(process).children(recursive=True) if child.ppid() != process]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def working(process, target):
+    """Wait until a preparation has done a few chunks and has a worker, and give its workers."""
+    wait_for(lambda: journal_lines(target) > 2 and workers_of(process.pid))
+    return workers_of(process.pid)
 
 
 def wait_for(condition, seconds=60):
