@@ -127,8 +127,9 @@ def test_the_data_sets_of_a_branch_are_described(toy):
 def test_all_data_of_the_paper_is_one_target(project):
     planned = run(project, "snakemake -n --forceall data")
     for name in ("mnist", "celeba", "lsun_bedroom", "four_spin", "two_spiral"):
-        assert f"results/paper/figures/sheet_{name}.png" in planned and f"data/prepared/{name}/train.npy" in planned
-    assert "train_" not in planned and "Training" not in planned
+        assert f"Drawing a sheet of {name}" in planned and f"Describing {name}" in planned
+        assert f"Preparing the train split of {name}" in planned
+    assert "Training" not in planned
 
 
 def test_another_crop_does_not_download_again(project):
