@@ -1,10 +1,14 @@
 """All seeds of an experiment as one: nets of one shape and different weights, computed as one batch."""
 
 import copy
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+
+Parameters = dict[str, Tensor]
 
 
 class Ensemble:
@@ -12,41 +16,61 @@ class Ensemble:
 
     Small nets are bound by the cost of each call, not by arithmetic, so that S seeds cost little more than one.
     A single net (S = 1) is called directly, without vmap. Seeds never mix: row s of the output depends on net s
-    and on x[s] alone.
+    and on x[s] alone. All weights lie in one matrix `flat`, a row a net, which `parameters` are views of: an
+    optimiser or an average makes one call for all.
     """
 
     def __init__(self, nets: list[nn.Module]) -> None:
         parameters, buffers = stack_module_state(nets)
-        self.parameters: dict[str, Tensor] = {
-            name: value.detach().clone().requires_grad_() for name, value in parameters.items()
-        }
-        self.buffers: dict[str, Tensor] = {name: value.detach().clone() for name, value in buffers.items()}
+        self.shapes = {name: value.shape[1:] for name, value in parameters.items()}
+        self.buffers: Parameters = {name: value.detach().clone() for name, value in buffers.items()}
         self.net = copy.deepcopy(nets[0])
         self.seeds = len(nets)
+        self.hold(join(parameters.values()))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(S, N, *shape) -> (S, N, *result)."""
+    def hold(self, flat: Tensor) -> None:
+        """Take these weights, (S, P)."""
+        self.flat = flat
+        self.parameters = self.split(flat)
+
+    def split(self, flat: Tensor) -> Parameters:
+        """(S, P) to the parameters by name, (S, ...) each: views of `flat`, and leaves that want a gradient."""
+        parts = flat.detach().split([math.prod(shape) for shape in self.shapes.values()], 1)
+        return {
+            name: part.view(-1, *shape).requires_grad_()
+            for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)
+        }
+
+    def __call__(self, x: Tensor, parameters: Parameters | None = None) -> Tensor:
+        """(S, N, *shape) -> (S, N, *result), with the ensemble's own parameters or others."""
+        parameters = self.parameters if parameters is None else parameters
         if self.seeds == 1:
-            alone = {name: value.squeeze(0) for name, value in {**self.parameters, **self.buffers}.items()}
+            alone = {name: value.squeeze(0) for name, value in {**parameters, **self.buffers}.items()}
             return functional_call(self.net, alone, (x.squeeze(0),)).unsqueeze(0)
-        return vmap(self._one, randomness="different")(self.parameters, self.buffers, x)
+        return vmap(self._one, randomness="different")(parameters, self.buffers, x)
 
-    def _one(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+    def _one(self, parameters: Parameters, buffers: Parameters, x: Tensor) -> Tensor:
         return functional_call(self.net, (parameters, buffers), (x,))
 
-    def scales(self) -> Tensor:
+    def scales(self, parameters: Parameters | None = None) -> Tensor:
         """Every batch-norm scale σ_a of the nets (Eq. 15): (S, activations), on the graph of the parameters."""
-        found = [value for name, value in self.parameters.items() if name.endswith(".scale")]
-        reference = next(iter(self.parameters.values()))
-        return torch.cat(found, 1) if found else reference.new_zeros(self.seeds, 0)
+        parameters = self.parameters if parameters is None else parameters
+        found = [value for name, value in parameters.items() if name.endswith(".scale")]
+        return torch.cat(found, 1) if found else self.flat.new_zeros(self.seeds, 0)
 
     def to(self, device: torch.device) -> "Ensemble":
         """Move the weights, before any optimiser holds them."""
-        self.parameters = {n: v.detach().to(device).requires_grad_() for n, v in self.parameters.items()}
+        self.hold(self.flat.to(device))
         self.buffers = {n: v.to(device) for n, v in self.buffers.items()}
         self.net.to(device)
         return self
 
-    def weights(self, index: int) -> dict[str, Tensor]:
-        """One net's state dictionary."""
-        return {n: v[index].detach() for n, v in {**self.parameters, **self.buffers}.items()}
+    def weights(self, index: int, flat: Tensor | None = None) -> Parameters:
+        """One net's state dictionary, of the ensemble's own weights or of others (S, P)."""
+        parameters = self.parameters if flat is None else self.split(flat)
+        return {n: v[index].detach() for n, v in {**parameters, **self.buffers}.items()}
+
+
+def join(values: Iterable[Tensor]) -> Tensor:
+    """Tensors (S, ...) beside each other as one matrix (S, P)."""
+    return torch.cat([value.detach().reshape(len(value), -1) for value in values], 1)

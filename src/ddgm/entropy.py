@@ -7,6 +7,7 @@ seed; what an estimator does not need it ignores. `ENTROPIES` holds them by the 
 import math
 
 import torch
+from scipy.special import digamma
 from torch import Tensor
 
 
@@ -39,8 +40,7 @@ def nearest_neighbour(scales: Tensor, samples: Tensor, row: dict) -> Tensor:
     # Differentiated through the k-th neighbour only: the same gradient as through all N² distances, at N.
     log_distance = 0.5 * (flat - flat.gather(1, index)).square().sum(2).clamp_min(1e-12).log()
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-    bias = torch.digamma(torch.tensor(float(flat.shape[1]))) - torch.digamma(torch.tensor(float(k)))
-    return d * log_distance.mean(1) + log_ball + bias.item()
+    return d * log_distance.mean(1) + log_ball + float(digamma(flat.shape[1]) - digamma(k))
 
 
 def none(scales: Tensor, samples: Tensor, row: dict) -> Tensor:

@@ -6,12 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddgm.ensemble import Ensemble
+from ddgm.compiled import compiled
+from ddgm.ensemble import Ensemble, Parameters, join
 from ddgm.entropy import ENTROPIES
 from ddgm.experiment import build_ensembles, scale_pixels
 from ddgm.generator import prior
 from ddgm.objectives.penalty import gradient_penalty
 
+# Compilation takes half a minute, at most once a machine and shape: shorter trainings do without.
+WORTH_COMPILING = 2500
 COLUMNS = ["energy_data", "energy_samples", "entropy"]
 
 
@@ -32,27 +35,37 @@ class Pair:
             "energy": optimiser(row["optimiser"], "energy", self.energy),
             "generator": optimiser(row["optimiser"], "generator", self.generator),
         }
-        self.averages = {
-            net: {name: value.detach().clone() for name, value in ensemble.parameters.items()}
-            for net, ensemble in self.nets()
-            if row["average"][net] > 0
-        }
+        self.averages = {net: ensemble.flat.clone() for net, ensemble in self.nets() if row["average"][net] > 0}
         # One stream a seed, so that a seed draws the same whichever seeds train beside it.
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in row["seeds"]]
         # Noise inside the nets comes from one stream for all seeds: with it, the seeds beside a seed do matter.
         torch.manual_seed(row["seeds"][0])
         self.step = 0
         self.latent: Tensor | None = None
+        if device.type == "cpu" and row["generator"]["kind"] == "dense" and row["schedule"]["steps"] >= WORTH_COMPILING:
+            self.compile()
 
     def nets(self) -> list[tuple[str, Ensemble]]:
         return [("energy", self.energy), ("generator", self.generator)]
+
+    def compile(self) -> None:
+        """Both gradients as programs: what a call of each small operation costs is most of a 2D step."""
+        n, seeds = self.row["schedule"]["batch"], len(self.row["seeds"])
+        latent = torch.zeros(seeds, n, self.row["generator"]["latent"])
+        data = self.scaled(self.data[:1]).expand(seeds, n, *self.data.shape[1:]).contiguous()
+        energy, generator = self.energy.flat, self.generator.flat
+        self.generator_gradient = compiled(self.generator_gradient, generator, energy, latent)
+        self.energy_gradient = compiled(self.energy_gradient, energy, generator, latent, data)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Pixels to floats in `range`, what is no picture as it is."""
+        return x if self.row["range"] is None else scale_pixels(x, self.row["range"])
 
     def examples(self) -> Tensor:
         """x+ ~ P_D: a batch of training examples for each seed, (S, N, *shape)."""
         n = self.row["schedule"]["batch"]
         index = [torch.randint(len(self.data), (n,), generator=s, device=self.device) for s in self.streams]
-        x = self.data[torch.stack(index)]
-        return x if self.row["range"] is None else scale_pixels(x, self.row["range"])
+        return self.scaled(self.data[torch.stack(index)])
 
     def draw_latent(self) -> Tensor:
         """z ~ P(z) for each seed, (S, N, latent)."""
@@ -60,47 +73,56 @@ class Pair:
         self.latent = torch.stack([prior(n, latent, s, self.device) for s in self.streams])
         return self.latent
 
-    def update_generator(self) -> tuple[Tensor, Tensor]:
-        """One step down Eq. 14's gradient less the weighted entropy (Eqs. 13 and 15): gives E(x-) and H, (S,) each."""
-        samples = self.generator(self.draw_latent())
-        entropy = ENTROPIES[self.row["entropy"]["kind"]](self.generator.scales(), samples, self.row["entropy"])
-        energies = self.energy(samples)
-        loss = self.objective.generator_loss(energies) - self.row["entropy"]["weight"] * entropy
-        self.descend("generator", self.generator, loss)
-        return energies.detach().mean(1), entropy.detach()
+    def generator_gradient(self, generator: Tensor, energy: Tensor, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient of Eq. 14 less the weighted entropy's (Eqs. 13 and 15), with E(x-) and H.
 
-    def update_energy(self) -> tuple[Tensor, Tensor]:
-        """One step down Eq. 12's gradient: gives E(x+) and E(x-), (S,) each."""
-        data = self.examples()
-        latent = self.latent if self.row["schedule"]["reuse_latent"] else self.draw_latent()
+        Both nets' weights (S, P) and z -> (S, P), (S,), (S,).
+        """
+        parameters = self.generator.split(generator)
+        samples = self.generator(latent, parameters)
+        scales = self.generator.scales(parameters)
+        entropy = ENTROPIES[self.row["entropy"]["kind"]](scales, samples, self.row["entropy"])
+        energies = self.energy(samples, self.energy.split(energy))
+        loss = self.objective.generator_loss(energies) - self.row["entropy"]["weight"] * entropy
+        return gradient(loss, parameters), energies.detach().mean(1), entropy.detach()
+
+    def energy_gradient(
+        self, energy: Tensor, generator: Tensor, latent: Tensor, data: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Eq. 12's gradient, with E(x+) and E(x-): both nets' weights (S, P), z and x+ -> (S, P), (S,), (S,)."""
+        parameters = self.energy.split(energy)
         with torch.no_grad():
-            samples = self.generator(latent)
+            samples = self.generator(latent, self.generator.split(generator))
         penalty = self.row["objective"]["penalty"]
         x = torch.cat([data, samples], 1).requires_grad_(penalty > 0)
-        energies = self.energy(x)
+        energies = self.energy(x, parameters)
         n = data.shape[1]
         loss = self.objective.energy_loss(energies[:, :n], energies[:, n:])
         if penalty:
             loss = loss + penalty * gradient_penalty(energies, x)
-        self.descend("energy", self.energy, loss)
-        return energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)
+        return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)
 
-    def descend(self, net: str, ensemble: Ensemble, loss: Tensor) -> None:
-        """One optimiser step on one net's parameters alone; loss (S,), a seed's gradient comes from its own loss."""
-        parameters = list(ensemble.parameters.values())
-        gradients = torch.autograd.grad(loss.sum(), parameters)
-        clip = self.row["optimiser"]["clip"]
-        scale = clip_scale(gradients, clip) if clip else None
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            clipped = gradient if scale is None else gradient * align(scale, gradient)
-            # vmap and convolutions give gradients of other strides than the weights', and a fused step on the CPU
-            # walks through both as they lie in memory.
-            parameter.grad = torch.empty_like(parameter).copy_(clipped)
+    def update_generator(self) -> tuple[Tensor, Tensor]:
+        """One step of the generator: gives E(x-) and H, (S,) each."""
+        step, energies, entropy = self.generator_gradient(self.generator.flat, self.energy.flat, self.draw_latent())
+        self.descend("generator", step)
+        return energies, entropy
+
+    def update_energy(self) -> tuple[Tensor, Tensor]:
+        """One step of the energy: gives E(x+) and E(x-), (S,) each."""
+        data = self.examples()
+        latent = self.latent if self.row["schedule"]["reuse_latent"] else self.draw_latent()
+        step, *energies = self.energy_gradient(self.energy.flat, self.generator.flat, latent, data)
+        self.descend("energy", step)
+        return energies[0], energies[1]
+
+    def descend(self, net: str, step: Tensor) -> None:
+        """One optimiser step on one net's weights alone, down the gradient `step` (S, P)."""
+        weights, clip = dict(self.nets())[net].flat, self.row["optimiser"]["clip"]
+        weights.grad = step * clip_scale(step, clip).unsqueeze(1) if clip else step
         self.optimisers[net].step()
         if net in self.averages:
-            decay = self.row["average"][net]
-            for name, average in self.averages[net].items():
-                average.lerp_(ensemble.parameters[name].detach(), 1 - decay)
+            self.averages[net].lerp_(weights, 1 - self.row["average"][net])
 
     def round(self) -> Tensor:
         """One round of the schedule, generator first as in the lab's code; gives (S, 3), the columns of COLUMNS."""
@@ -120,7 +142,7 @@ class Pair:
         """All that the next step depends on."""
         return {
             "step": self.step,
-            "parameters": {net: {n: v.detach() for n, v in e.parameters.items()} for net, e in self.nets()},
+            "weights": {net: ensemble.flat for net, ensemble in self.nets()},
             "optimisers": {net: optimiser_.state_dict() for net, optimiser_ in self.optimisers.items()},
             "averages": self.averages,
             "streams": [stream.get_state() for stream in self.streams],
@@ -132,12 +154,10 @@ class Pair:
         """Go back to a saved state."""
         self.step = state["step"]
         for net, ensemble in self.nets():
-            for name, value in state["parameters"][net].items():
-                ensemble.parameters[name].data.copy_(value)
+            ensemble.flat.copy_(state["weights"][net])
             self.optimisers[net].load_state_dict(state["optimisers"][net])
         for net, average in state["averages"].items():
-            for name, value in average.items():
-                self.averages[net][name].copy_(value)
+            self.averages[net].copy_(average)
         for stream, saved in zip(self.streams, state["streams"], strict=True):
             stream.set_state(saved)
         torch.set_rng_state(state["stream"])
@@ -150,31 +170,26 @@ class Pair:
         for index, seed in enumerate(self.row["seeds"]):
             nets = {net: ensemble.weights(index) for net, ensemble in self.nets()}
             for net, average in self.averages.items():
-                nets[f"{net}_average"] = {
-                    **nets[net],
-                    **{name: value[index] for name, value in average.items()},
-                }
+                nets[f"{net}_average"] = dict(self.nets())[net].weights(index, average)
             result[seed] = nets
         return result
 
 
 def optimiser(row: dict[str, Any], net: str, ensemble: Ensemble) -> torch.optim.Optimizer:
     """Adagrad (section 4) or Adam on one net; weight decay is the lab's L2, on the energy only."""
-    parameters = list(ensemble.parameters.values())
     decay = row["weight_decay"] if net == "energy" else 0.0
-    rate = row[f"{net}_rate"]
+    weights, rate = [ensemble.flat], row[f"{net}_rate"]
     if row["kind"] == "adagrad":
         # The lab has eps inside the root. A sum of squares that starts at eps, and no eps outside, is the same.
-        return torch.optim.Adagrad(parameters, rate, initial_accumulator_value=row["eps"], eps=0.0, weight_decay=decay)
-    return torch.optim.Adam(parameters, rate, (row["beta1"], row["beta2"]), row["eps"], weight_decay=decay, fused=True)
+        return torch.optim.Adagrad(weights, rate, initial_accumulator_value=row["eps"], eps=0.0, weight_decay=decay)
+    return torch.optim.Adam(weights, rate, (row["beta1"], row["beta2"]), row["eps"], weight_decay=decay, fused=True)
 
 
-def clip_scale(gradients: tuple[Tensor, ...], largest: float) -> Tensor:
-    """The factor, at most 1, that brings each seed's gradient to norm `largest`: tensors (S, ...) -> (S,)."""
-    norm = torch.stack([g.square().reshape(len(g), -1).sum(1) for g in gradients]).sum(0).sqrt()
-    return (largest / (norm + 1e-12)).clamp_max(1)
+def gradient(loss: Tensor, parameters: Parameters) -> Tensor:
+    """Of each seed's own loss (S,) by its own parameters, (S, P)."""
+    return join(torch.autograd.grad(loss.sum(), list(parameters.values())))
 
 
-def align(scale: Tensor, like: Tensor) -> Tensor:
-    """(S,) to (S, 1, ..., 1) with as many axes as `like`."""
-    return scale.view(-1, *(1,) * (like.dim() - 1))
+def clip_scale(step: Tensor, largest: float) -> Tensor:
+    """The factor, at most 1, that brings each seed's gradient to norm `largest`: (S, P) -> (S,)."""
+    return (largest / (step.norm(dim=1) + 1e-12)).clamp_max(1)
