@@ -18,7 +18,7 @@ def project(tmp_path, monkeypatch, parameters):
     for name in ("toy_four_spin", "toy_digits"):
         parameters["experiments"][name]["schedule"].update(steps=5, batch=16)
     parameters["datasets"]["four_spin"]["points"] = 200
-    parameters["branches"]["toy"]["evaluation"]["samples"] = 2000
+    parameters["branches"]["toy"]["evaluation"].update(samples=2000, points=1000, transport=50)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DDGM_MIRROR", raising=False)

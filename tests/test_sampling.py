@@ -9,7 +9,7 @@ import ddgm
 from ddgm.experiment import scale_pixels
 from ddgm.metrics import energies as evidence
 from ddgm.metrics.table import tabulate, write
-from ddgm.sampling import draw_samples, interpolate, sample, to_pixels
+from ddgm.sampling import draw_in_parts, draw_samples, interpolate, sample, to_pixels
 from ddgm.training import train
 
 
@@ -61,6 +61,14 @@ def test_interpolations_begin_and_end_at_the_end_points_samples(digit_model):
     with torch.no_grad():
         start, end = generator(torch.cat([z[:3], z[3:]])), generator(torch.cat([z[3:6], z[3:]]))
     assert torch.equal(lines[:, 0], start[:3]) and torch.equal(lines[:, -1], end[:3])
+
+
+def test_samples_in_parts_are_the_same_samples(digit_model):
+    _, generator = ddgm.load(digit_model)
+    whole = draw_samples(generator, 100, 16, torch.Generator().manual_seed(0))
+    parts = list(draw_in_parts(generator, 100, 16, torch.Generator().manual_seed(0), 40))
+    assert [len(part) for part in parts] == [32, 32, 32, 4]
+    assert (torch.cat(parts) == whole).all()
 
 
 def test_samples_are_cut_from_whole_batches(digit_model):

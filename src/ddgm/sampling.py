@@ -1,5 +1,6 @@
 """What a trained pair gives a figure: samples, interpolations in z and, in two dimensions, the energy on a grid."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def draw_samples(generator: Generator, n: int, batch: int, stream: torch.Generat
     count = -(-n // batch)
     samples = [generator(prior(batch, generator.latent, stream)) for _ in range(count)]
     return torch.cat(samples)[:n]
+
+
+def draw_in_parts(generator: Generator, n: int, batch: int, stream: torch.Generator, part: int) -> Iterator[Tensor]:
+    """What draw_samples gives, in parts of at most `part` samples (one batch at least): n may exceed the memory."""
+    whole_batches = max(1, part // batch) * batch
+    for start in range(0, n, whole_batches):
+        yield draw_samples(generator, min(whole_batches, n - start), batch, stream)
 
 
 @torch.no_grad()

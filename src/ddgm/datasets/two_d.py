@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from ddgm.datasets import prepared
 from ddgm.errors import UserError
 
 Points = NDArray[np.float64]
+SPIRAL_PARTS = 8  # modes of one spiral: equal parts of its sweep, each about as long as four of its sd
 
 
 def sample(row: dict, n: int, stream: np.random.Generator) -> Points:
@@ -22,7 +24,28 @@ def sample(row: dict, n: int, stream: np.random.Generator) -> Points:
 
 def density(row: dict, x: Points) -> NDArray[np.float64]:
     """The exact density of a data set at x, (n, 2) -> (n,), per unit area."""
-    return {"four_spin": density_four_spin, "two_spiral": density_two_spiral}[row["kind"]](row, x)
+    return mode_densities(row, x).sum(1)
+
+
+def mode_densities(row: dict, x: Points) -> NDArray[np.float64]:
+    """What each mode adds to the density at x, (n, 2) -> (n, modes): arms of four-spin, parts of the two spirals."""
+    of_kind, chunk = {"four_spin": (arm_densities, 16384), "two_spiral": (part_densities, 20000)}[row["kind"]]
+    pieces = np.array_split(np.asarray(x, np.float64) * row["scale"], max(1, -(-len(x) // chunk)))
+    return np.concatenate([of_kind(row, piece) for piece in pieces]) * row["scale"] ** 2
+
+
+def mode_masses(row: dict) -> NDArray[np.float64]:
+    """The share of the data that each mode is due, (modes,), in mode_densities' order."""
+    if row["kind"] == "four_spin":
+        return np.full(row["arms"], 1 / row["arms"])
+    starts = spiral_parts(row)
+    return np.diff(starts, append=2 * row["centres"]) / (2 * row["centres"])
+
+
+def mode(row: dict, x: Points) -> NDArray[np.int64]:
+    """The mode of highest posterior at x, (n, 2) -> (n,); -1 so far off that no mode has a density there."""
+    densities = mode_densities(row, x)
+    return np.where(densities.any(1), densities.argmax(1), -1)
 
 
 def sample_four_spin(row: dict, n: int, stream: np.random.Generator) -> Points:
@@ -35,18 +58,14 @@ def sample_four_spin(row: dict, n: int, stream: np.random.Generator) -> Points:
     return np.stack([cos * a - sin * b, sin * a + cos * b], 1) / row["scale"]
 
 
-def density_four_spin(row: dict, x: Points, cells: int = 160, chunk: int = 16384) -> NDArray[np.float64]:
-    """Sum over every (a, b) that the twist brings to x of its Gaussian density over the Jacobian |1 - b · d angle/da|.
+def arm_densities(row: dict, y: Points, cells: int = 160) -> NDArray[np.float64]:
+    """For each arm the sum over the (a, b) that its twist brings to y of their Gaussian density over the Jacobian
+    |1 - b · d angle/da|: (n, 2) in units before scaling -> (n, arms).
 
-    The twist keeps the radius r, so that the preimages of x are the angles ψ, a = r cos ψ and b = r sin ψ, at which
-    ψ + twist · exp(r cos ψ) equals x's angle modulo an arm's angle: bracketed on `cells` intervals of ψ, then Newton.
+    The twist keeps the radius r, so that the preimages of y are the angles ψ, a = r cos ψ and b = r sin ψ, at which
+    ψ + twist · exp(r cos ψ) equals y's angle modulo an arm's angle: bracketed on `cells` intervals of ψ, then Newton.
     Two roots in one interval are missed; with 160 that costs less than 1e-4 of the mass, far from the arms.
     """
-    if len(x) > chunk:
-        return np.concatenate(
-            [density_four_spin(row, part, cells, chunk) for part in np.array_split(x, -(-len(x) // chunk))]
-        )
-    y = np.asarray(x, np.float64) * row["scale"]
     r, angle = np.hypot(y[:, 0], y[:, 1])[:, None], np.arctan2(y[:, 1], y[:, 0])[:, None]
     arm = 2 * np.pi / row["arms"]
 
@@ -57,18 +76,21 @@ def density_four_spin(row: dict, x: Points, cells: int = 160, chunk: int = 16384
     turns = np.floor(excess(edges, r, angle) / arm)
     point, cell = np.nonzero(np.diff(turns, axis=1))
     r, angle = r[point, 0], angle[point, 0]
-    target = np.maximum(turns[point, cell], turns[point, cell + 1]) * arm
+    turn = np.maximum(turns[point, cell], turns[point, cell + 1])
     low, high = edges[0, cell], edges[0, cell + 1]
     psi = (low + high) / 2
     for _ in range(6):
         slope = 1 - row["twist"] * np.exp(r * np.cos(psi)) * r * np.sin(psi)
-        step = (excess(psi, r, angle) - target) / np.where(np.abs(slope) < 1e-9, 1e-9, slope)
+        step = (excess(psi, r, angle) - turn * arm) / np.where(np.abs(slope) < 1e-9, 1e-9, slope)
         psi = np.clip(psi - step, low, high)
     a, b = r * np.cos(psi), r * np.sin(psi)
     gauss = normal(a - 1, row["radial_sd"]) * normal(b, row["tangential_sd"])
     jacobian = np.abs(1 - row["twist"] * np.exp(a) * b)
-    share = gauss / np.maximum(jacobian, 1e-9) / row["arms"] * row["scale"] ** 2
-    return np.bincount(point, share, minlength=len(y))
+    share = gauss / np.maximum(jacobian, 1e-9) / row["arms"]
+    # y's angle is that of its arm, plus ψ, plus the twist: excess counts the arm with a minus.
+    of_arm = np.mod(-turn, row["arms"]).astype(np.int64)
+    summed = np.bincount(point * row["arms"] + of_arm, share, minlength=len(y) * row["arms"])
+    return summed.reshape(len(y), row["arms"])
 
 
 def spiral_centres(row: dict) -> Points:
@@ -85,12 +107,17 @@ def sample_two_spiral(row: dict, n: int, stream: np.random.Generator) -> Points:
     return (centre + row["sd"] * stream.standard_normal((n, 2))) / row["scale"]
 
 
-def density_two_spiral(row: dict, x: Points, chunk: int = 20000) -> NDArray[np.float64]:
-    """The equal mixture of a Gaussian about each centre."""
-    centres, y = spiral_centres(row), np.asarray(x, np.float64) * row["scale"]
-    parts = np.array_split(y, max(1, -(-len(y) // chunk)))
-    one = [normal(part[:, None] - centres, row["sd"]).prod(2).mean(1) for part in parts]
-    return np.concatenate(one) * row["scale"] ** 2
+def spiral_parts(row: dict) -> NDArray[np.int64]:
+    """The first centre of every part of both spirals, (2 SPIRAL_PARTS,): equal parts, as far as centres divide."""
+    parts = min(SPIRAL_PARTS, row["centres"])
+    return np.arange(2 * parts) * row["centres"] // parts
+
+
+def part_densities(row: dict, y: Points) -> NDArray[np.float64]:
+    """The equal mixture of a Gaussian about each centre, summed over each part: (n, 2) before scaling -> (n, parts)."""
+    centres, variance = spiral_centres(row), row["sd"] ** 2
+    gaussians = np.exp(cdist(y, centres, "sqeuclidean") / (-2 * variance)) / (2 * np.pi * variance * len(centres))
+    return np.add.reduceat(gaussians, spiral_parts(row), axis=1)
 
 
 def normal(x: Points, sd: float) -> Points:
