@@ -18,7 +18,7 @@ from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
 from ddgm.experiment import build
 from ddgm.generator import prior
-from ddgm.pair import Pair, clip_scale
+from ddgm.pair import WORTH_COMPILING, Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
 from ddgm.training import Run, train
 
@@ -110,7 +110,7 @@ class PlainLoop:
         self.descend("energy", self.energy(data).mean() - self.energy(samples).mean())
 
 
-@pytest.mark.parametrize("steps", [20, pytest.param(2500, id="compiled")])
+@pytest.mark.parametrize("steps", [20, pytest.param(WORTH_COMPILING, id="compiled")])
 def test_twenty_steps_are_those_of_a_plain_loop(steps, parameters, planar_data):
     row = parameters["experiments"]["four_spin"]
     row["seeds"], row["schedule"]["steps"] = [0, 1], steps

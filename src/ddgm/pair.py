@@ -14,7 +14,7 @@ from ddgm.generator import prior
 from ddgm.objectives.penalty import gradient_penalty
 
 # Compilation takes half a minute, at most once a machine and shape: shorter trainings do without.
-WORTH_COMPILING = 2500
+WORTH_COMPILING = 5000
 COLUMNS = ["energy_data", "energy_samples", "entropy"]
 
 
