@@ -22,15 +22,21 @@ def checksum(file: Path) -> str:
 
 
 def code_version() -> str:
-    """The package's version and, in a git checkout, its commit, with '-dirty' for uncommitted changes."""
+    """The package's version and, in a git checkout, its commit, with '-dirty' for uncommitted changes.
+
+    Changes of docs/ and results/ do not count: what a run writes there is not what it was made by.
+    """
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("diff", "--name-only", "HEAD", "--", ".", ":(exclude)docs", ":(exclude)results")
     except (OSError, subprocess.CalledProcessError):
         return ddgm.__version__
-    return f"{ddgm.__version__}+{described}"
+    return f"{ddgm.__version__}+{commit}" + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def device_name(device: torch.device) -> str:
