@@ -1,19 +1,15 @@
-"""Figure 2: the 2D experiments: do samples, energy and data agree (section 4)?
+"""Figure 2: the 2D experiments as the paper printed them, points beside the heat map of the energy (section 4)."""
 
-The paper's two panels a row, and beside them the densities that the energy stands for and that the data have.
-"""
-
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, Normalize
 
 from ddgm.errors import UserError
 from ddgm.figures.style import (
@@ -24,39 +20,33 @@ from ddgm.figures.style import (
     blank_page,
     look,
     read_arrays,
-    read_table,
     require_shape,
     save,
+    wrapped,
 )
 
 HIGHEST = 15.0  # nats above the lowest energy in the box where the colour scale ends: exp(-15) is 3e-7
 POINTS = 5000  # of the data and of the samples each
-# Steps of half a nat and of 1/64, which the eye reads as contours. Both scales are safe for the colour-blind.
-ENERGY_COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)  # blue low, red high, as in the paper
-DENSITY_COLOURS = LinearSegmentedColormap.from_list(
-    "white to magma", ["white", *matplotlib.colormaps["magma_r"](np.linspace(0.1, 1, 9))], N=64
-)
+# Steps of half a nat, which the eye reads as contours; safe for the colour-blind.
+COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)  # blue low, red high, as in the paper
 
-# The page, inches.
-LEFT, BETWEEN, RIGHT = 0.33, 0.07, 0.03
-PANEL = (PAGE - LEFT - RIGHT - 3 * BETWEEN) / 4
-HEAD, NUMBERS, FOOT = 0.33, 0.34, 0.56
-ROW = PANEL + NUMBERS
+# The page, inches: two experiments on a line, two panels for each.
+EDGE, WITHIN, APART = 0.03, 0.05, 0.18
+PANEL = (PAGE - 2 * EDGE - 2 * WITHIN - APART) / 4
+PAIR = 2 * PANEL + WITHIN
+LETTERS = 0.135  # a line of the title
+FOOT = 0.47
 
 
 @dataclass(frozen=True)
-class Row:
-    """One experiment, its first seed's arrays and the numbers of all its seeds."""
+class Experiment:
+    """One experiment: its training points and its first seed's arrays."""
 
     title: str
     data: np.ndarray  # (points, 2)
     samples: np.ndarray  # (n, 2)
     axis: np.ndarray  # (g,), the same along both sides of the box
     energy: np.ndarray  # (g, g), nats, indexed [iy, ix]
-    model_density: np.ndarray  # (g, g), per unit area
-    data_density: np.ndarray  # (g, g), per unit area
-    metrics: pd.DataFrame  # columns seed, metric, value
-    seeds: int
 
     @property
     def count(self) -> int:
@@ -64,226 +54,152 @@ class Row:
         return min(POINTS, len(self.data), len(self.samples))
 
 
-def read_row(experiment: str, title: str, samples: Path, metrics: Path, data: Path) -> Row:
+def read_experiment(title: str, samples: Path, data: Path) -> Experiment:
     """Read one experiment's files (formats: see `draw`) and keep the first seed's arrays.
 
-    The first seed is the first in the arrays and the first in the table. Raises UserError for a file with other
-    shapes, with energies that are no numbers, or without this experiment's log_partition.
+    Raises UserError for a file with other shapes or with energies or samples that are no numbers.
     """
-    arrays = read_arrays(
-        samples,
-        {
-            "samples": ("S", "n", 2),
-            "axis": ("g",),
-            "energy": ("S", "g", "g"),
-            "data_density": ("g", "g"),
-        },
-    )
+    arrays = read_arrays(samples, {"samples": ("S", "n", 2), "axis": ("g",), "energy": ("S", "g", "g")})
     try:
         points = np.load(data, allow_pickle=False)
     except (OSError, EOFError, ValueError) as fault:
         raise UserError(f"{data} cannot be read as an npy file ({fault}); prepare the data again") from fault
     require_shape(data, "the data", points, ("points", 2))
-    energy, first, axis = arrays["energy"][0].astype(np.float64), arrays["samples"][0], arrays["axis"]
-    if np.isnan(energy).any() or np.isneginf(energy).any() or not np.isfinite(first).all():
-        raise UserError(
-            f"{samples}: the first seed's energies {energy.shape} or samples {first.shape} hold NaN or infinity"
-        )
-    peak = arrays["data_density"].max()
-    if not 0 < peak < np.inf:
-        raise UserError(f"{samples}: 'data_density' {arrays['data_density'].shape} has the highest value {peak}")
+    first = arrays["samples"][0]
+    if not np.isfinite(first).all():
+        raise UserError(f"{samples}: the first seed's samples {first.shape} hold NaN or infinity; sample again")
+    require_equal_steps(samples, arrays["axis"])
+    return Experiment(title, points, first, arrays["axis"], first_energy(samples, arrays["energy"]))
+
+
+def first_energy(path: Path, energy: np.ndarray) -> np.ndarray:
+    """The first seed's energies (g, g) of `energy` (S, g, g); raises UserError for NaN or minus infinity."""
+    first = energy[0].astype(np.float64)
+    if np.isnan(first).any() or np.isneginf(first).any() or np.isposinf(first).all():
+        raise UserError(f"{path}: the first seed's energies {first.shape} hold NaN or nothing but infinity")
+    return first
+
+
+def require_equal_steps(path: Path, axis: np.ndarray) -> None:
+    """Raise UserError unless `axis` (g,) rises in equal steps."""
     if len(axis) < 2 or not np.allclose(np.diff(axis), axis[1] - axis[0], rtol=1e-3) or axis[1] <= axis[0]:
-        raise UserError(f"{samples}: 'axis' {axis.shape} must rise in equal steps, as np.linspace(-3, 3, 151) does")
-
-    table = read_table(metrics, ["experiment", "seed", "metric", "value"])
-    table = table[table["experiment"] == experiment]
-    log_partition = table.loc[table["metric"] == "log_partition", "value"]
-    if log_partition.empty or not np.isfinite(log_partition.iloc[0]):
-        raise UserError(f"{metrics} has no finite log_partition of {experiment}'s first seed; evaluate it again")
-    return Row(
-        title=title,
-        data=points,
-        samples=first,
-        axis=axis,
-        energy=energy,
-        model_density=np.exp(-energy - log_partition.iloc[0]),
-        data_density=arrays["data_density"],
-        metrics=table,
-        seeds=table["seed"].nunique(),
-    )
+        raise UserError(f"{path}: 'axis' {axis.shape} must rise in equal steps, as np.linspace(-3, 3, 151) does")
 
 
-def mean_and_spread(row: Row, metric: str) -> str:
-    """The mean over seeds, with ± standard deviation if there are two seeds or more; a dash if not measured."""
-    values = row.metrics.loc[row.metrics["metric"] == metric, "value"].to_numpy()
-    if len(values) == 0 or np.isnan(values).all():
-        return "–"
-    if not np.isfinite(values).all():
-        # Neither a mean nor a spread exists; for how many seeds is what can be said.
-        word = "∞" if np.isinf(values).any() else "none"
-        return f"{word} in {(~np.isfinite(values)).sum()} of {len(values)}"
-    digits = 3 if abs(values.mean()) < 9.9995 else 1
-    mean = f"{values.mean():.{digits}f}".replace("-", "−")
-    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"
+def require_all(samples: Mapping[str, Path], others: Mapping[str, Mapping[str, object]], figure: str) -> None:
+    """Raise UserError unless there is a sample and each of `others` has every experiment that is sampled."""
+    if not samples:
+        raise UserError(f"{figure} has no experiment to draw; name at least one")
+    for name, other in others.items():
+        missing = [experiment for experiment in samples if experiment not in other]
+        if missing:
+            raise UserError(f"{figure} has samples of {missing[0]} but no {name} of it; give both or neither")
+    if len(samples) > len(ascii_lowercase):
+        raise UserError(f"{figure} has {len(samples)} experiments, more than the alphabet has letters; draw fewer")
 
 
-def _scatter(panel: Axes, row: Row) -> None:
-    """Equally many training points and samples, in random order, so that neither colour covers the other."""
-    points = np.concatenate([row.data[: row.count], row.samples[: row.count]])
-    colours = np.repeat([DATA, SAMPLES], row.count)
-    order = np.random.default_rng(0).permutation(len(points))
-    panel.scatter(*points[order].T, c=colours[order], s=0.8, alpha=0.35, marker="o", linewidths=0, rasterized=True)
-    low, high = row.axis[0], row.axis[-1]
-    outside = ((row.samples < low) | (row.samples > high)).any(1).mean()
-    if outside >= 0.005:
-        _remark(panel, f"{outside:.0%} of samples outside")
-
-
-def _heat(panel: Axes, row: Row, values: np.ndarray, colours: Colormap, scale: Normalize) -> None:
+def heat(panel: Axes, axis: np.ndarray, values: np.ndarray, colours: Colormap, scale: Normalize) -> None:
+    """Colour a panel by `values` (g, g), indexed [iy, ix], and frame it."""
     # A grid's values stand at the middles of its cells, so the picture reaches half a cell beyond the box.
-    half = (row.axis[1] - row.axis[0]) / 2
-    low, high = row.axis[0] - half, row.axis[-1] + half
-    # Far above the scale all is one colour; infinities would spoil the interpolation beside them.
+    half = (axis[1] - axis[0]) / 2
+    low, high = axis[0] - half, axis[-1] + half
+    # Far beyond the scale all is one colour; infinities would spoil the interpolation beside them.
     panel.imshow(
-        values.clip(max=2 * scale.vmax), origin="lower", extent=(low, high, low, high), cmap=colours, norm=scale,
-        interpolation="bilinear", interpolation_stage="data",
+        values.clip(-2 * scale.vmax, 2 * scale.vmax), origin="lower", extent=(low, high, low, high), cmap=colours,
+        norm=scale, interpolation="bilinear", interpolation_stage="data",
     )  # fmt: skip
+    frame(panel, axis)
 
 
-def _remark(panel: Axes, words: str) -> None:
+def frame(panel: Axes, axis: np.ndarray) -> None:
+    panel.set(xlim=(axis[0], axis[-1]), ylim=(axis[0], axis[-1]), xticks=[], yticks=[], aspect="equal")
+    panel.spines[["top", "right"]].set_visible(True)
+
+
+def remark(panel: Axes, words: str) -> None:
+    """A few words at the bottom of a panel."""
     box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
     panel.text(0.5, 0.03, words, transform=panel.transAxes, ha="center", va="bottom", size=6, bbox=box)
 
 
-def _numbers(panel: Axes, lines: Sequence[tuple[str, str]]) -> None:
-    """Under a panel, a line each: the name on the left, the number on the right."""
-    for line, (name, number) in enumerate(lines):
-        y = -(0.035 + 0.13 * line) / PANEL
-        panel.text(0, y, name, transform=panel.transAxes, ha="left", va="top", size=7)
-        panel.text(1, y, number, transform=panel.transAxes, ha="right", va="top", size=7)
+def box_in_words(axes: Sequence[np.ndarray]) -> str:
+    """The box as a sentence, if it is the same for all; else nothing."""
+    boxes = {(axis[0], axis[-1]) for axis in axes}
+    low, high = axes[0][0], axes[0][-1]
+    return f"Box [{low:g}, {high:g}]². ".replace("-", "−") if len(boxes) == 1 else ""
 
 
-def _draw_row(panels: Sequence[Axes], row: Row, energy_scale: Normalize, density_scale: Normalize) -> None:
-    points, energy, model, data = panels
-    _scatter(points, row)
-    _heat(energy, row, row.energy - row.energy.min(), ENERGY_COLOURS, energy_scale)
-    peak = row.data_density.max()
-    _heat(model, row, row.model_density / peak, DENSITY_COLOURS, density_scale)
-    _heat(data, row, row.data_density / peak, DENSITY_COLOURS, density_scale)
-
-    cell = (row.axis[1] - row.axis[0]) ** 2
-    inside = row.model_density.sum() * cell
-    if abs(inside - 1) >= 0.02:
-        _remark(model, f"mass in the box {inside:.2f}")
-
-    for panel, pair, ends in (
-        (points, "D‖G", "data_generator"),
-        (energy, "G‖T", "generator_model"),
-        (model, "D‖T", "data_model"),
-    ):
-        numbers = [("KL", f"kl_{ends}"), ("TV", f"tv_{ends}")]
-        shown = [(f"{name}({pair})" if name == "KL" else name, mean_and_spread(row, m)) for name, m in numbers]
-        _numbers(panel, shown)
-    _numbers(data, [("highest density", f"{peak:.3g}"), ("seeds", f"n = {row.seeds}")])
-
-    for panel in panels:
-        low, high = row.axis[0], row.axis[-1]
-        panel.set(xlim=(low, high), ylim=(low, high), xticks=[], yticks=[], aspect="equal")
-        panel.spines[["top", "right"]].set_visible(True)
-    # Two lines of the usual letters or three of smaller ones fit the margin.
-    lines, size = textwrap.wrap(row.title, 22), 8.0
-    if len(lines) > 2:
-        lines, size = textwrap.wrap(row.title, 27, max_lines=3, placeholder=" …"), 6.5
-    points.text(
-        -0.05, 0.5 - NUMBERS / PANEL / 2, "\n".join(lines), transform=points.transAxes, ha="right", va="center",
-        rotation=90, multialignment="center", size=size,
-    )  # fmt: skip
+def _scatter(panel: Axes, shown: Experiment) -> None:
+    """Equally many training points and samples, in random order, so that neither colour covers the other."""
+    points = np.concatenate([shown.data[: shown.count], shown.samples[: shown.count]])
+    colours = np.repeat([DATA, SAMPLES], shown.count)
+    order = np.random.default_rng(0).permutation(len(points))
+    panel.scatter(*points[order].T, c=colours[order], s=0.8, alpha=0.35, marker="o", linewidths=0, rasterized=True)
+    outside = ((shown.samples < shown.axis[0]) | (shown.samples > shown.axis[-1])).any(1).mean()
+    if outside >= 0.005:
+        remark(panel, f"{outside:.0%} of samples outside")
+    frame(panel, shown.axis)
 
 
 def draw(
-    samples: Mapping[str, Path],
-    metrics: Mapping[str, Path],
-    data: Mapping[str, Path],
-    titles: Mapping[str, str],
-    outputs: Sequence[Path],
+    samples: Mapping[str, Path], data: Mapping[str, Path], titles: Mapping[str, str], outputs: Sequence[Path]
 ) -> None:
-    """A row of four panels for each experiment, in the order of `samples`; the first seed is drawn, never the best.
+    """Two panels for each experiment, two experiments on a line, in the order of `samples`; the first seed is drawn.
 
-    From left to right: training points (red) and samples (blue); the energy above its lowest value, linear and
-    clipped at 15 nats; the density exp(-E)/Z of the energy model; the exact density of the data. The two
-    densities share a scale, in units of the data's highest. Below: KL in nats and total variation between data
-    D, energy model T and generator G, mean ± standard deviation over seeds.
+    Left: training points (red) and samples (blue). Right: the energy above its lowest value, linear and clipped at
+    15 nats. An odd count leaves the last place empty.
 
     For each experiment:
       samples  npz: samples (S, n, 2); axis (g,), the grid along each side of a square box; energy (S, g, g) in
-               nats, indexed [seed, iy, ix]; data_density (g, g) per unit area
-      metrics  csv: experiment, seed, metric, value; log_partition must be among the metrics
+               nats, indexed [seed, iy, ix]
       data     npy: the training points (points, 2)
-      titles   the row's name
+      titles   what stands above its panels
 
-    Raises UserError for a missing experiment and as `read_row` does.
+    Raises UserError for a missing experiment and as `read_experiment` does.
     """
-    for name, others in (("metrics", metrics), ("data", data), ("titles", titles)):
-        missing = [experiment for experiment in samples if experiment not in others]
-        if missing:
-            raise UserError(f"figure 2 has samples of {missing[0]} but no {name} of it; give both or neither")
-    if not samples:
-        raise UserError("figure 2 has no experiment to draw; name at least one")
-    rows = [read_row(e, titles[e], samples[e], metrics[e], data[e]) for e in samples]
-
-    tall = HEAD + len(rows) * ROW + FOOT
-    energy_scale, density_scale = Normalize(0, HIGHEST), Normalize(0, 1)
-
-    def place(column: int, top: float, high: float, columns: int = 1) -> tuple[float, float, float, float]:
-        """The box of `columns` panels' width whose upper edge is `top` inches below the page's, for add_axes."""
-        wide = columns * PANEL + (columns - 1) * BETWEEN
-        return ((LEFT + column * (PANEL + BETWEEN)) / PAGE, 1 - (top + high) / tall, wide / PAGE, high / tall)
-
+    require_all(samples, {"data": data, "titles": titles}, "figure 2")
+    experiments = [read_experiment(titles[e], samples[e], data[e]) for e in samples]
+    scale = Normalize(0, HIGHEST)
     with look():
+        headings = [
+            wrapped(f"({letter}) {shown.title}", PAIR - 0.1)
+            for letter, shown in zip(ascii_lowercase, experiments, strict=False)
+        ]
+        heads = [0.12 + LETTERS * max(map(len, headings[first : first + 2])) for first in range(0, len(headings), 2)]
+        tall = sum(heads) + len(heads) * PANEL + FOOT
         figure = blank_page(tall)
-        for number, row in enumerate(rows):
-            panels = [figure.add_axes(place(column, HEAD + number * ROW, PANEL)) for column in range(4)]
-            _draw_row(panels, row, energy_scale, density_scale)
 
-        headings = (
-            (("training points D", DATA), ("samples of generator G", SAMPLES)),
-            (("energy of T", "black"), ("E(x) − lowest E", "black")),
-            (("energy model T", "black"), ("density exp(−E(x)) / Z", "black")),
-            (("data D", "black"), ("exact density", "black")),
-        )
-        for column, lines in enumerate(headings):
-            x, _, wide, _ = place(column, 0, 0)
-            for line, (words, colour) in enumerate(lines):
-                y = 1 - (0.08 + 0.13 * line) / tall
-                figure.text(x + wide / 2, y, words, ha="center", va="center", color=colour, size=7)
+        def panel_at(left: float, top: float) -> Axes:
+            return figure.add_axes((left / PAGE, 1 - (top + PANEL) / tall, PANEL / PAGE, PANEL / tall))
 
-        bars = tall - FOOT + 0.03
-        clipped = any(row.energy.max() - row.energy.min() > HIGHEST for row in rows)
-        sharper = any(row.model_density.max() > row.data_density.max() for row in rows)
-        for column, columns, colours, scale, beyond, label in (
-            (1, 1, ENERGY_COLOURS, energy_scale, clipped, f"nats (red: {HIGHEST:.0f} and above)"),
-            (2, 2, DENSITY_COLOURS, density_scale, sharper, "density / highest density of the data, per row"),
-        ):
-            x, y, wide, high = place(column, bars, 0.07, columns)
-            inset = 0.05 / PAGE  # keeps the outermost numbers from those of the next bar and from the edge
-            bar = figure.colorbar(
-                ScalarMappable(scale, colours),
-                cax=figure.add_axes((x + inset, y, wide - 2 * inset, high)),
-                orientation="horizontal",
-                extend="max" if beyond else "neither",
-                extendfrac=0.04 / columns,
-            )
-            bar.set_label(label, size=7)
-        bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "¼", "½", "¾", "1"])
-        low, up = rows[0].axis[0], rows[0].axis[-1]
-        boxes = {(row.axis[0], row.axis[-1]) for row in rows}
-        box = f"Box [{low:g}, {up:g}]²\n".replace("-", "−") if len(boxes) == 1 else ""
-        counts = sorted({row.count for row in rows})
-        count = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        for number, (shown, heading) in enumerate(zip(experiments, headings, strict=True)):
+            line, place = divmod(number, 2)
+            left = EDGE + place * (PAIR + APART)
+            top = sum(heads[: line + 1]) + line * PANEL
+            _scatter(panel_at(left, top), shown)
+            above_lowest = shown.energy - shown.energy.min()
+            heat(panel_at(left + PANEL + WITHIN, top), shown.axis, above_lowest, COLOURS, scale)
+            middle, base = (left + PAIR / 2) / PAGE, 1 - (top - 0.04) / tall
+            figure.text(middle, base, "\n".join(heading), ha="center", va="bottom")
+
+        for x, words, colour in ((EDGE, "training points", DATA), (1.05, "samples of the generator", SAMPLES)):
+            figure.text(x / PAGE, (FOOT - 0.12) / tall, f"● {words}", ha="left", va="center", color=colour, size=7)
+        counts = sorted({shown.count for shown in experiments})
+        count = "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
         figure.text(
-            0.01, y + high,
-            f"{box}{count} points of each colour;\nfirst seed, never the best.\n"
-            "KL in nats; TV: total variation\nof the same pair; mean ± sd.",
+            EDGE / PAGE, (FOOT - 0.2) / tall,
+            f"{count} points of each colour. {box_in_words([shown.axis for shown in experiments])}\n"
+            "The first seed of each is drawn, never the best.",
             ha="left", va="top", size=6, color=SMALL_PRINT, linespacing=1.25,
         )  # fmt: skip
+        clipped = any(shown.energy.max() - shown.energy.min() > HIGHEST for shown in experiments)
+        left = EDGE + PAIR + APART
+        bar = figure.colorbar(
+            ScalarMappable(scale, COLOURS),
+            cax=figure.add_axes(((left + 0.1) / PAGE, (FOOT - 0.14) / tall, (PAIR - 0.2) / PAGE, 0.07 / tall)),
+            orientation="horizontal",
+            extend="max" if clipped else "neither",
+            extendfrac=0.03,
+        )
+        bar.set_label(f"energy E(x) above its lowest, nats (red: {HIGHEST:.0f} and above)", size=7)
         save(figure, outputs)

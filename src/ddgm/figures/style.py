@@ -14,6 +14,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from ddgm.errors import UserError
@@ -42,6 +44,26 @@ def blank_page(tall: float, wide: float = PAGE) -> Figure:
     figure = Figure(figsize=(wide, tall))
     figure.set_layout_engine("none")
     return figure
+
+
+def width_of(words: str, size: float) -> float:
+    """Inches that `words` in letters of `size` points take in the letters of `look`."""
+    with look():
+        return text_to_path.get_text_width_height_descent(words, FontProperties(size=size), False)[0] / 72
+
+
+def wrapped(words: str, wide: float, size: float = 8, even: bool = True) -> list[str]:
+    """`words` in as few lines as fit `wide` inches in letters of `size` points; these equally long, or each full."""
+    best: list[str] = []
+    for letters in range(len(words), 0, -1):
+        lines = textwrap.wrap(words, letters)
+        if best and len(lines) > len(best):
+            break
+        if all(width_of(line, size) <= wide for line in lines):
+            best = lines
+            if not even:
+                break
+    return best or textwrap.wrap(words, 1)
 
 
 def first_of(seeds: int) -> str:
@@ -74,7 +96,8 @@ def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colour
             # Read back as pixels alone, the PNG loses what matplotlib says of itself.
             picture = Image.open(drawn).convert("RGB")
             if not exact_colours:
-                picture = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+                # The most different colours, not the most frequent: of two scales each keeps its own.
+                picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
             picture.save(path, optimize=True, dpi=(dpi, dpi))
 
 
