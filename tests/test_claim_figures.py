@@ -203,6 +203,14 @@ def test_an_experiment_without_the_metric_is_said_to_be_not_measured(tmp_path, c
     assert "not measured" in [text for text, *_ in drawn_words(caught[0])]
 
 
+def test_a_log_axis_has_numbers_that_can_be_read(tmp_path, caught):
+    assert [claims.power(value) for value in (1e-5, 0.01, 10, 1e6)] == ["10⁻⁵", "0.01", "10", "10⁶"]
+    path = write_claims(tmp_path / "claims.csv", ("spin", "kl_data_model", "", "at most", 0.04, True))
+    claims.measures("c", path, metric_tables(tmp_path, ["spin"], kl_data_model=[0.03]), TITLES, [])
+    words = [text for text, *_ in drawn_words(caught[0])]
+    assert "0.01" in words and "0.1" in words
+
+
 def test_a_trace_is_the_mean_over_seeds_and_its_threshold_stands_at_its_end(tmp_path, caught):
     rows = [("spin", seed, step, "gradient_cosine", 0.9 + 0.02 * seed) for seed in (0, 1) for step in (0, 10, 20)]
     tables = write_tables(tmp_path, rows, "experiment seed step metric value")

@@ -27,6 +27,7 @@ ALLOWED = "#dfe8e2"  # behind what a claim asks for
 # Paul Tol's "bright" scheme, an orange for its yellow, too pale for thin lines; after all of them come the dashes.
 COLOURS = ("#4477aa", "#cc3344", "#228833", "#aa3377", "#44aacc", "#ee7733", "#555555")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WITHIN = "log_partition_within_"
 
 # The page, inches.
@@ -118,12 +119,17 @@ def _page(read: Claim, body: float, note: str) -> tuple[Figure, Place]:
     return figure, place
 
 
+def power(value: float) -> str:
+    """A power of ten as a number, or with raised digits of full size where that would be long."""
+    return f"{value:g}" if 1e-4 < value < 1e5 else "10" + str(round(np.log10(value))).translate(RAISED)
+
+
 def _plain_log(axis: Axes, which: str) -> None:
-    """A log scale with few ticks and numbers as one writes them, not as powers with small exponents."""
+    """A log scale with few ticks and legible numbers."""
     axis.set(**{f"{which}scale": "log"})
     scale = axis.xaxis if which == "x" else axis.yaxis
     scale.set_major_locator(LogLocator(numticks=5))
-    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1e-4 < value < 1e5 else f"{value:.0e}"))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
     scale.set_minor_formatter(NullFormatter())
 
 
@@ -131,7 +137,9 @@ def _limits(values: np.ndarray, metric: Metric) -> tuple[float, float]:
     """Where a metric's axis begins and ends, given all finite `values` that stand on it."""
     if metric.axis == "log":
         values = values[values > 0]
-        return (values.min() / 1.6, values.max() * 1.6) if values.size else (0.1, 10.0)
+        low, high = (values.min() / 1.6, values.max() * 1.6) if values.size else (0.1, 10.0)
+        # Less than two powers of ten would leave the axis with one number or none.
+        return (low, high) if high / low > 100 else (10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
     if metric.axis == "share":
         return -0.03, 1.03
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
@@ -188,7 +196,7 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
         offsets = np.linspace(-0.22, 0.22, len(shown)) * tall if len(shown) > 1 else np.zeros(len(shown))
         panel.plot(
             shown, middle + offsets, "o", color=SAMPLES, markersize=2.2, markeredgewidth=0.25, markeredgecolor="white",
-            zorder=3,
+            zorder=3, clip_on=False,
         )  # fmt: skip
         if np.isfinite(known).all():
             mean, sd = known.mean(), known.std(ddof=1) if len(known) > 1 else 0.0
@@ -232,8 +240,8 @@ def measures(
         heights = [0.09 + 0.115 * len(lines) for lines in labels]
         ends = np.cumsum(heights)
         note = (
-            "Each dot is a seed, the bar their mean ± sd. Shaded: what the claim asks for; ✓ the mean lies there, "
-            "✗ it does not. Experiments without shading are for comparison."
+            "Each dot is a seed, the bar their mean ± sd; ∞ stands for all seeds, or for so many. Shaded: what the "
+            "claim asks for; ✓ the mean lies there, ✗ it does not. Experiments without shading are for comparison."
         )
         figure, place = _page(read, top + ends[-1] + below, note)
         for column, metric in enumerate(metrics):
