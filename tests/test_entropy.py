@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from scipy.special import xlogy
 
 from ddgm.ensemble import Ensemble
-from ddgm.entropy import ENTROPIES, batch_norm_mean, batch_norm_sum, nearest_neighbour, none
+from ddgm.entropy import ENTROPIES, Draw, batch_norm_mean, batch_norm_sum, nearest_neighbour, none, variational
 from ddgm.generator import build_generator
 
 GENERATOR = {
@@ -15,17 +18,24 @@ GENERATOR = {
 }  # fmt: skip
 
 
+def drawn(samples=None, scales=None, others=None):
+    """What a generator has drawn, of which a test needs a part."""
+    samples = torch.zeros(2, 1, 1) if samples is None else samples
+    scales = torch.zeros(len(samples), 0) if scales is None else scales
+    return Draw(scales, samples, torch.zeros(0), samples[:, :0] if others is None else others, lambda z: z)
+
+
 def test_eq_15_by_hand():
     scales = torch.tensor([[1.0, 2.0], [0.5, -3.0]])
     by_hand = [sum(0.5 * math.log(2 * math.e * math.pi * s * s) for s in row) for row in scales.tolist()]
-    torch.testing.assert_close(batch_norm_sum(scales, torch.zeros(2, 1, 1), {}), torch.tensor(by_hand))
-    torch.testing.assert_close(batch_norm_mean(scales, torch.zeros(2, 1, 1), {}), torch.tensor(by_hand) / 2)
+    torch.testing.assert_close(batch_norm_sum(drawn(scales=scales), {}), torch.tensor(by_hand))
+    torch.testing.assert_close(batch_norm_mean(drawn(scales=scales), {}), torch.tensor(by_hand) / 2)
 
 
 @pytest.mark.parametrize("estimator", [batch_norm_sum, batch_norm_mean])
 def test_eq_15_reaches_every_batch_norm_scale(estimator):
     generators = Ensemble([build_generator(GENERATOR, (2,)) for _ in range(3)])
-    entropy = estimator(generators.scales(), torch.zeros(3, 1, 2), {})
+    entropy = estimator(drawn(scales=generators.scales()), {})
     names = [name for name in generators.parameters if name.endswith(".scale")]
     gradients = torch.autograd.grad(entropy.sum(), [generators.parameters[name] for name in names])
     assert [g.shape for g in gradients] == [(3, 16), (3, 8)]
@@ -36,7 +46,7 @@ def test_nearest_neighbour_entropy_of_known_distributions():
     torch.manual_seed(0)
     row = {"neighbours": 3, "dimensions": 2}
     gauss, square = torch.randn(1, 4000, 2), torch.rand(1, 4000, 2) * 3
-    entropy = nearest_neighbour(torch.zeros(1, 0), torch.cat([gauss, square]), row)
+    entropy = nearest_neighbour(drawn(torch.cat([gauss, square])), row)
     assert entropy[0].item() == pytest.approx(math.log(2 * math.pi * math.e), abs=0.06)
     assert entropy[1].item() == pytest.approx(math.log(9), abs=0.06)
 
@@ -44,19 +54,70 @@ def test_nearest_neighbour_entropy_of_known_distributions():
 def test_nearest_neighbour_entropy_pushes_samples_apart():
     torch.manual_seed(0)
     x = torch.randn(1, 64, 2, requires_grad=True)
-    entropy = nearest_neighbour(torch.zeros(1, 0), x, {"neighbours": 1, "dimensions": 2})
+    entropy = nearest_neighbour(drawn(x), {"neighbours": 1, "dimensions": 2})
     (gradient,) = torch.autograd.grad(entropy.sum(), x)
-    further = nearest_neighbour(torch.zeros(1, 0), x + 0.01 * gradient, {"neighbours": 1, "dimensions": 2})
+    further = nearest_neighbour(drawn(x + 0.01 * gradient), {"neighbours": 1, "dimensions": 2})
     assert further > entropy
 
 
 def test_equal_samples_have_a_finite_entropy():
     x = torch.ones(1, 16, 2, requires_grad=True)
-    entropy = nearest_neighbour(torch.zeros(1, 0), x, {"neighbours": 3, "dimensions": 2})
+    entropy = nearest_neighbour(drawn(x), {"neighbours": 3, "dimensions": 2})
     (gradient,) = torch.autograd.grad(entropy.sum(), x)
     assert torch.isfinite(entropy).all() and torch.isfinite(gradient).all()
 
 
 def test_no_entropy_is_zero_and_every_estimator_has_the_name_of_params_yaml():
-    assert none(torch.zeros(2, 3), torch.randn(2, 4, 2), {}).tolist() == [0.0, 0.0]
-    assert set(ENTROPIES) == {"batch_norm_sum", "batch_norm_mean", "nearest_neighbour", "none"}
+    assert none(drawn(torch.randn(2, 4, 2)), {}).tolist() == [0.0, 0.0]
+    assert set(ENTROPIES) == {"batch_norm_sum", "batch_norm_mean", "nearest_neighbour", "variational", "none"}
+
+
+def test_references_are_neighbours_too_and_get_no_gradient():
+    torch.manual_seed(0)
+    gauss = torch.randn(1, 4000, 2)
+    x, others = gauss[:, :100].clone().requires_grad_(), gauss[:, 100:]
+    entropy = nearest_neighbour(drawn(x, others=others), {"neighbours": 3, "dimensions": 2})
+    assert entropy.item() == pytest.approx(math.log(2 * math.pi * math.e), abs=0.3)
+    alone = nearest_neighbour(drawn(x), {"neighbours": 3, "dimensions": 2})
+    slope, slope_alone = (torch.autograd.grad(h.sum(), x)[0].norm() for h in (entropy, alone))
+    assert slope > 3 * slope_alone, "neighbours are nearer, so that the pushes are stronger"
+
+
+class Stretch:
+    """x = A z in two dimensions: a uniform density over a parallelogram, whose entropy is known."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    def __call__(self, z):
+        return z @ self.matrix.T
+
+
+def stretched(matrix, n=20000):
+    z = torch.rand(1, n, 2) * 2 - 1
+    generate = Stretch(matrix)
+    return Draw(torch.zeros(1, 0), generate(z), z, z[:, :0], generate)
+
+
+VARIATIONAL = {"sd": 0.05, "width": 0.1, "proposals": 50}
+
+
+def test_variational_entropy_of_a_known_distribution():
+    torch.manual_seed(0)
+    matrix = torch.tensor([[1.0, 0.5], [0.0, 1.5]])
+    entropy = variational(stretched(matrix), VARIATIONAL)
+    side, cells = 0.01, 800
+    axis = (np.arange(cells) + 0.5) * side - 4
+    x = np.stack(np.meshgrid(axis, axis), 2)
+    inside = (np.abs(x @ np.linalg.inv(matrix.numpy()).T) <= 1).all(2) / 6
+    blurred = gaussian_filter(inside, VARIATIONAL["sd"] / side)
+    assert entropy.item() == pytest.approx(-np.sum(xlogy(blurred, blurred)) * side**2, abs=0.03)
+
+
+def test_variational_entropys_gradient_is_that_of_log_det():
+    """∂H/∂A = A^-T for the uniform density over a parallelogram, whatever the estimate itself."""
+    torch.manual_seed(0)
+    matrix = torch.tensor([[1.0, 0.5], [0.0, 1.5]], requires_grad=True)
+    entropy = variational(stretched(matrix, 60000), VARIATIONAL)
+    (gradient,) = torch.autograd.grad(entropy.sum(), matrix)
+    torch.testing.assert_close(gradient, torch.linalg.inv(matrix.detach()).T, atol=0.1, rtol=0.1)

@@ -118,7 +118,7 @@ MISTAKES = {
     ),
     "more neighbours than a batch has": (
         edit("experiments.mnist.entropy.neighbours", 128),
-        "experiments.mnist.entropy.neighbours is 128, and must be below schedule.batch, 128",
+        "experiments.mnist.entropy.neighbours is 128, and must be below 128, the samples it is looked for among",
     ),
     "points in Figure 3's list": (
         edit("branches.paper.fig3", ["four_spin"]),

@@ -1,14 +1,26 @@
 """The generator's entropy H(G), the second term of Eq. 13: one function an estimator, all in nats.
 
-Each takes the generator's batch-norm scales (S, A) and its samples (S, N, *shape) and gives S entropies, one a
-seed; what an estimator does not need it ignores. `ENTROPIES` holds them by the name params.yaml uses.
+Each takes what the generator has just drawn and gives S entropies, one a seed. `ENTROPIES` holds them by the name
+params.yaml uses.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from scipy.special import digamma
 from torch import Tensor
+
+
+class Draw(NamedTuple):
+    """A batch of samples x = G(z) on the graph of the generator's weights, and what an estimator may ask beside it."""
+
+    scales: Tensor  # (S, A), every batch-norm scale
+    samples: Tensor  # x, (S, N, *shape)
+    latent: Tensor  # z, (S, N, latent)
+    others: Tensor  # more samples without a gradient, (S, M, *shape); M is the estimator's `references`, or 0
+    generate: Callable[[Tensor], Tensor]  # G, (S, n, latent) -> (S, n, *shape)
 
 
 def gaussian_entropy(scales: Tensor) -> Tensor:
@@ -16,36 +28,68 @@ def gaussian_entropy(scales: Tensor) -> Tensor:
     return 0.5 * math.log(2 * math.pi * math.e) + scales.abs().log()
 
 
-def batch_norm_sum(scales: Tensor, samples: Tensor, row: dict) -> Tensor:
+def batch_norm_sum(draw: Draw, row: dict[str, Any]) -> Tensor:
     """Eq. 15 as printed: the sum over all batch-norm activations of the generator."""
-    return gaussian_entropy(scales).sum(1)
+    return gaussian_entropy(draw.scales).sum(1)
 
 
-def batch_norm_mean(scales: Tensor, samples: Tensor, row: dict) -> Tensor:
+def batch_norm_mean(draw: Draw, row: dict[str, Any]) -> Tensor:
     """Eq. 15 with the mean in place of the sum, as in several of the lab's own experiments."""
-    return gaussian_entropy(scales).mean(1)
+    return gaussian_entropy(draw.scales).mean(1)
 
 
-def nearest_neighbour(scales: Tensor, samples: Tensor, row: dict) -> Tensor:
-    """Kozachenko and Leonenko (1987): d E[log r_k] + log V_d + ψ(N) - ψ(k), from the batch alone.
+def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
+    """Kozachenko and Leonenko (1987): d E[log r_k] + log V_d + ψ(N) - ψ(k).
 
-    r_k is the distance to the k-th neighbour (`neighbours`), d the dimension of the set the samples fill
-    (`dimensions`: that of x in 2D, at most that of z for images), V_d the volume of its unit ball.
+    r_k is the distance to the k-th neighbour (`neighbours`) among the batch and the `references`, N in all; d the
+    dimension of the set the samples fill (`dimensions`: that of x in 2D, at most that of z for images), V_d the
+    volume of its unit ball.
     """
     d, k = row["dimensions"], row["neighbours"]
-    flat = samples.flatten(2)
+    flat = draw.samples.flatten(2)
+    pool = torch.cat([flat, draw.others.flatten(2)], 1)
     with torch.no_grad():
-        neighbour = torch.cdist(flat, flat).topk(k + 1, dim=2, largest=False).indices[:, :, k]
+        neighbour = torch.cdist(flat, pool).topk(k + 1, dim=2, largest=False).indices[:, :, k]
     index = neighbour.unsqueeze(2).expand(-1, -1, flat.shape[2])
     # Differentiated through the k-th neighbour only: the same gradient as through all N² distances, at N.
-    log_distance = 0.5 * (flat - flat.gather(1, index)).square().sum(2).clamp_min(1e-12).log()
+    log_distance = 0.5 * (flat - pool.gather(1, index)).square().sum(2).clamp_min(1e-12).log()
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-    return d * log_distance.mean(1) + log_ball + float(digamma(flat.shape[1]) - digamma(k))
+    return d * log_distance.mean(1) + log_ball + float(digamma(pool.shape[1]) - digamma(k))
 
 
-def none(scales: Tensor, samples: Tensor, row: dict) -> Tensor:
+def variational(draw: Draw, row: dict[str, Any]) -> Tensor:
+    """The entropy of x + N(0, sd²) by importance sampling of the latents behind each x, as VERA (Grathwohl et al. 2021).
+
+    The score of the blurred samples is ∇ log q(x) = E[(G(z') - x)/sd²] over z' ~ q(z'|x). `proposals` z' are drawn
+    from N(z, width²) about the z that x was made with, and weighted by p(z') q(x|z') over the proposal's density. The
+    value is that of the same weights' estimate of log q, the gradient -E[∇ log q(x) · ∂x/∂φ].
+    """
+    sd, width, proposals = row["sd"], row["width"], row["proposals"]
+    noise = torch.randn_like(draw.samples)
+    x = draw.samples + sd * noise
+    seeds, n, latent = draw.latent.shape
+    d = noise[0, 0].numel()
+    with torch.no_grad():
+        step = torch.randn(seeds, n, proposals, latent, device=x.device)
+        near = draw.latent.unsqueeze(2) + width * step
+        made = draw.generate(near.flatten(1, 2)).view(seeds, n, proposals, d)
+        away = (made - x.flatten(2).unsqueeze(2)) / sd
+        inside = (near.abs() <= 1).all(3)
+        # log p(z') = -latent · log 2 inside the prior's box; the proposal's density is N(step; 0, 1) / width^latent.
+        log_weight = 0.5 * (step.square().sum(3) - away.square().sum(3)) + torch.where(inside, 0.0, -torch.inf)
+        # The z that made x is there too: without it every proposal may lie outside the box.
+        own = -0.5 * noise.flatten(2).square().sum(2, keepdim=True)
+        log_weight, away = torch.cat([log_weight, own], 2), torch.cat([away, -noise.view(seeds, n, 1, d)], 2)
+        score = (torch.softmax(log_weight, 2).unsqueeze(3) * away).sum(2).view_as(x) / sd
+        constant = latent * math.log(width * math.sqrt(math.pi / 2)) - d * math.log(sd * math.sqrt(2 * math.pi))
+        value = -(torch.logsumexp(log_weight, 2) - math.log(proposals + 1) + constant).mean(1)
+    through = -(score * x).flatten(2).sum(2).mean(1)
+    return value + through - through.detach()
+
+
+def none(draw: Draw, row: dict[str, Any]) -> Tensor:
     """No entropy term: the generator follows the energy downhill alone (the ablation of section 3.2)."""
-    return samples.new_zeros(samples.shape[0])
+    return draw.samples.new_zeros(draw.samples.shape[0])
 
 
-ENTROPIES = {f.__name__: f for f in (batch_norm_sum, batch_norm_mean, nearest_neighbour, none)}
+ENTROPIES = {f.__name__: f for f in (batch_norm_sum, batch_norm_mean, nearest_neighbour, variational, none)}

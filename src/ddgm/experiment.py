@@ -1,6 +1,7 @@
 """A row of params.yaml becomes nets; a saved directory becomes nets again."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from ddgm.errors import UserError
 from ddgm.generator import Generator, build_generator
 from ddgm.whole_file import whole_file
 
-WEIGHTS, HISTORY, EXPERIMENT, PROVENANCE = (
-    "weights.safetensors", "history.csv", "experiment.json", "provenance.json",
+WEIGHTS, SNAPSHOTS, HISTORY, EXPERIMENT, PROVENANCE = (
+    "weights.safetensors", "snapshots.safetensors", "history.csv", "experiment.json", "provenance.json",
 )  # fmt: skip
 
 
@@ -51,6 +52,39 @@ def save_weights(directory: Path, weights: dict[int, dict[str, dict[str, Tensor]
         path.write_bytes(save(flat))
 
 
+def save_snapshots(directory: Path, snapshots: dict[int, dict[str, Tensor]]) -> None:
+    """Write {step: {net: weights of all seeds (S, P)}} as one safetensors file, tensors named step.net."""
+    flat = {f"{step}.{net}": value for step, nets in snapshots.items() for net, value in nets.items()}
+    with whole_file(directory / SNAPSHOTS) as path:
+        path.write_bytes(save(flat))
+
+
+def load_snapshots(directory: Path) -> Iterator[tuple[int, int, nn.Module, Generator]]:
+    """(seed, step, energy, generator) along a training, seed by seed, as measured. Raises UserError without any."""
+    about = describe(directory)
+    row, shape = about["row"], tuple(about["shape"])
+    tensors = read_tensors(directory / SNAPSHOTS)
+    if not tensors:
+        raise UserError(f"{directory} has no weights along training: write schedule.snapshots above 0 and train again")
+    steps = sorted({int(name.split(".")[0]) for name in tensors})
+    ensembles = dict(zip(("energy", "generator"), build_ensembles(row, shape, row["seeds"]), strict=True))
+    for index, seed in enumerate(row["seeds"]):
+        for step in steps:
+            nets = build(row, shape, seed)
+            for net, (name, ensemble) in zip(nets, ensembles.items(), strict=True):
+                net.load_state_dict(ensemble.weights(index, tensors[f"{step}.{name}"]))
+                net.eval()
+            yield seed, step, *nets
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model's file, or UserError."""
+    try:
+        return load_file(path)
+    except (SafetensorError, FileNotFoundError):
+        raise UserError(f"{path} is missing or damaged: delete {path.parent} and train again") from None
+
+
 def describe(directory: Path) -> dict[str, Any]:
     """The experiment's name, row and data shape that a model directory was trained with."""
     try:
@@ -83,10 +117,7 @@ def load(directory: str | Path, seed: int | None = None, averaged: bool = True) 
     seed = row["seeds"][0] if seed is None else seed
     if seed not in row["seeds"]:
         raise UserError(f"{directory} has no seed {seed}: allowed are {', '.join(map(str, row['seeds']))}")
-    try:
-        tensors = load_file(directory / WEIGHTS)
-    except (SafetensorError, FileNotFoundError):
-        raise UserError(f"{directory / WEIGHTS} is missing or damaged: delete {directory} and train again") from None
+    tensors = read_tensors(directory / WEIGHTS)
     energy, generator = build(row, shape, seed)
     for net, module in (("energy", energy), ("generator", generator)):
         kept = averaged and row["average"][net] > 0

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ddgm.compiled import compiled
 from ddgm.ensemble import Ensemble, Parameters, join
-from ddgm.entropy import ENTROPIES
+from ddgm.entropy import ENTROPIES, Draw
 from ddgm.experiment import build_ensembles, scale_pixels
 from ddgm.generator import prior
+from ddgm.negative_phase import NEGATIVES
 from ddgm.objectives.penalty import gradient_penalty
 
 # Compilation takes half a minute, at most once a machine and shape: shorter trainings do without.
@@ -42,6 +43,7 @@ class Pair:
         torch.manual_seed(row["seeds"][0])
         self.step = 0
         self.latent: Tensor | None = None
+        self.chains: Tensor | None = None
         if device.type == "cpu" and row["generator"]["kind"] == "dense" and row["schedule"]["steps"] >= WORTH_COMPILING:
             self.compile()
 
@@ -49,13 +51,20 @@ class Pair:
         return [("energy", self.energy), ("generator", self.generator)]
 
     def compile(self) -> None:
-        """Both gradients as programs: what a call of each small operation costs is most of a 2D step."""
+        """All that is computed at every step as programs: what a call of each small operation costs is most of a step."""
         n, seeds = self.row["schedule"]["batch"], len(self.row["seeds"])
         latent = torch.zeros(seeds, n, self.row["generator"]["latent"])
+        others = torch.zeros(seeds, self.references, self.row["generator"]["latent"])
         data = self.scaled(self.data[:1]).expand(seeds, n, *self.data.shape[1:]).contiguous()
         energy, generator = self.energy.flat, self.generator.flat
-        self.generator_gradient = compiled(self.generator_gradient, generator, energy, latent)
-        self.energy_gradient = compiled(self.energy_gradient, energy, generator, latent, data)
+        weight = torch.tensor(0.0)
+        self.generator_gradient = compiled(self.generator_gradient, generator, energy, latent, others)
+        # A tensor given twice would be traced as one argument.
+        self.energy_gradient = compiled(self.energy_gradient, energy, data.clone(), data, weight)
+        if self.row["negative"]["kind"] == "generator":
+            self.generate = compiled(self.generate, generator, latent)
+        elif self.row["negative"]["kind"] != "quadrature":
+            self.energy_slope = compiled(self.energy_slope, energy, data)
 
     def scaled(self, x: Tensor) -> Tensor:
         """Pixels to floats in `range`, what is no picture as it is."""
@@ -69,52 +78,95 @@ class Pair:
 
     def draw_latent(self) -> Tensor:
         """z ~ P(z) for each seed, (S, N, latent)."""
-        n, latent = self.row["schedule"]["batch"], self.row["generator"]["latent"]
-        self.latent = torch.stack([prior(n, latent, s, self.device) for s in self.streams])
+        self.latent = self.prior(self.row["schedule"]["batch"])
         return self.latent
 
-    def generator_gradient(self, generator: Tensor, energy: Tensor, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def prior(self, n: int) -> Tensor:
+        """n more z of each seed's stream, (S, n, latent)."""
+        return torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in self.streams])
+
+    def normal(self, n: int) -> Tensor:
+        """N(0, 1) of each seed's stream, (S, n, *shape)."""
+        shape = (n, *self.data.shape[1:])
+        return torch.stack([torch.randn(shape, generator=s, device=self.device) for s in self.streams])
+
+    @property
+    def references(self) -> int:
+        """Samples that the entropy's estimator wants beside the batch."""
+        return self.row["entropy"].get("references", 0)
+
+    def generate(self, generator: Tensor, latent: Tensor) -> Tensor:
+        """x = G(z) without a gradient: weights (S, P) and z (S, N, latent) -> (S, N, *shape)."""
+        with torch.no_grad():
+            return self.generator(latent, self.generator.split(generator))
+
+    def energies(self, x: Tensor) -> Tensor:
+        """E(x) of every seed without a gradient, (S, N, *shape) -> (S, N)."""
+        with torch.no_grad():
+            return self.energy(x)
+
+    def energy_slope(self, energy: Tensor, x: Tensor) -> Tensor:
+        """∂E/∂x at x: weights (S, P) and x (S, N, *shape) -> (S, N, *shape)."""
+        at = x.detach().requires_grad_()
+        return torch.autograd.grad(self.energy(at, self.energy.split(energy)).sum(), at)[0]
+
+    def slope(self, x: Tensor) -> Tensor:
+        """∂E/∂x of the energy as it is now."""
+        return self.energy_slope(self.energy.flat, x)
+
+    def generator_gradient(
+        self, generator: Tensor, energy: Tensor, latent: Tensor, others: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient of Eq. 14 less the weighted entropy's (Eqs. 13 and 15), with E(x-) and H.
 
-        Both nets' weights (S, P) and z -> (S, P), (S,), (S,).
+        Both nets' weights (S, P), z, and z of the entropy's references -> (S, P), (S,), (S,).
         """
         parameters = self.generator.split(generator)
         samples = self.generator(latent, parameters)
-        scales = self.generator.scales(parameters)
-        entropy = ENTROPIES[self.row["entropy"]["kind"]](scales, samples, self.row["entropy"])
+        # Without references there is nothing to draw, and batch norm has no statistics of nothing.
+        beside = self.generate(generator, others) if self.references else samples[:, :0].detach()
+        draw = Draw(
+            self.generator.scales(parameters), samples, latent, beside, lambda z: self.generator(z, parameters)
+        )
+        entropy = ENTROPIES[self.row["entropy"]["kind"]](draw, self.row["entropy"])
         energies = self.energy(samples, self.energy.split(energy))
         loss = self.objective.generator_loss(energies) - self.row["entropy"]["weight"] * entropy
         return gradient(loss, parameters), energies.detach().mean(1), entropy.detach()
 
     def energy_gradient(
-        self, energy: Tensor, generator: Tensor, latent: Tensor, data: Tensor
+        self, energy: Tensor, negatives: Tensor, data: Tensor, penalty: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Eq. 12's gradient, with E(x+) and E(x-): both nets' weights (S, P), z and x+ -> (S, P), (S,), (S,)."""
+        """Eq. 12's gradient, with E(x+) and E(x-): weights (S, P), x-, x+ and the penalty's weight -> (S, P), (S,), (S,)."""
         parameters = self.energy.split(energy)
-        with torch.no_grad():
-            samples = self.generator(latent, self.generator.split(generator))
-        penalty = self.row["objective"]["penalty"]
-        x = torch.cat([data, samples], 1).requires_grad_(penalty > 0)
+        penalised = self.row["objective"]["penalty"] > 0
+        x = torch.cat([data, negatives], 1).requires_grad_(penalised)
         energies = self.energy(x, parameters)
         n = data.shape[1]
         loss = self.objective.energy_loss(energies[:, :n], energies[:, n:])
-        if penalty:
+        if penalised:
             loss = loss + penalty * gradient_penalty(energies, x)
         return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)
 
     def update_generator(self) -> tuple[Tensor, Tensor]:
         """One step of the generator: gives E(x-) and H, (S,) each."""
-        step, energies, entropy = self.generator_gradient(self.generator.flat, self.energy.flat, self.draw_latent())
+        step, energies, entropy = self.generator_gradient(
+            self.generator.flat, self.energy.flat, self.draw_latent(), self.prior(self.references)
+        )
         self.descend("generator", step)
         return energies, entropy
 
     def update_energy(self) -> tuple[Tensor, Tensor]:
         """One step of the energy: gives E(x+) and E(x-), (S,) each."""
         data = self.examples()
-        latent = self.latent if self.row["schedule"]["reuse_latent"] else self.draw_latent()
-        step, *energies = self.energy_gradient(self.energy.flat, self.generator.flat, latent, data)
+        negatives = NEGATIVES[self.row["negative"]["kind"]](self, self.row["negative"])
+        step, *energies = self.energy_gradient(self.energy.flat, negatives, data, torch.tensor(self.penalty()))
         self.descend("energy", step)
         return energies[0], energies[1]
+
+    def penalty(self) -> float:
+        """The penalty's weight at this step: from `penalty` to `penalty_end` along a geometric line."""
+        first, last = self.row["objective"]["penalty"], self.row["objective"]["penalty_end"]
+        return first * (last / first) ** (self.step / self.row["schedule"]["steps"]) if first else 0.0
 
     def descend(self, net: str, step: Tensor) -> None:
         """One optimiser step on one net's weights alone, down the gradient `step` (S, P)."""
@@ -127,10 +179,10 @@ class Pair:
     def round(self) -> Tensor:
         """One round of the schedule, generator first as in the lab's code; gives (S, 3), the columns of COLUMNS."""
         schedule = self.row["schedule"]
-        if schedule["rate"] == "linear":
-            left = 1 - self.step / schedule["steps"]
-            for net, optimiser_ in self.optimisers.items():
-                optimiser_.param_groups[0]["lr"] = self.row["optimiser"][f"{net}_rate"] * left
+        left = 1 - self.step / schedule["steps"]
+        for net, optimiser_ in self.optimisers.items():
+            row = self.row["optimiser"]
+            optimiser_.param_groups[0]["lr"] = row[f"{net}_rate"] * left ** row[f"{net}_decay"]
         for _ in range(schedule["generator_steps"]):
             _, entropy = self.update_generator()
         for _ in range(schedule["energy_steps"]):
@@ -145,6 +197,7 @@ class Pair:
             "weights": {net: ensemble.flat for net, ensemble in self.nets()},
             "optimisers": {net: optimiser_.state_dict() for net, optimiser_ in self.optimisers.items()},
             "averages": self.averages,
+            "chains": self.chains,
             "streams": [stream.get_state() for stream in self.streams],
             "stream": torch.get_rng_state(),
             "device_stream": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
@@ -158,11 +211,16 @@ class Pair:
             self.optimisers[net].load_state_dict(state["optimisers"][net])
         for net, average in state["averages"].items():
             self.averages[net].copy_(average)
+        self.chains = None if state["chains"] is None else state["chains"].to(self.device)
         for stream, saved in zip(self.streams, state["streams"], strict=True):
             stream.set_state(saved)
         torch.set_rng_state(state["stream"])
         if state["device_stream"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["device_stream"])
+
+    def measured(self) -> dict[str, Tensor]:
+        """A copy of the weights (S, P) that are measured: the averaged ones where there are any."""
+        return {net: self.averages.get(net, ensemble.flat).detach().cpu().clone() for net, ensemble in self.nets()}
 
     def weights(self) -> dict[int, dict[str, dict[str, Tensor]]]:
         """{seed: {net: state dictionary}}, averaged nets as energy_average and generator_average."""

@@ -199,11 +199,16 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             if kind == "convolutional" and (side is None or side % 2**halvings):
                 fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
                 yield f"{key}.{net} is convolutional, which needs {fits} (data set '{row['dataset']}'): write dense"
-        if row["entropy"].get("neighbours", 0) >= row["schedule"]["batch"]:
+        pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
+        if row["entropy"].get("neighbours", 0) >= pool:
             yield (
-                f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below schedule.batch, "
-                f"{row['schedule']['batch']}"
+                f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below {pool}, the samples it "
+                f"is looked for among (schedule.batch and entropy.references)"
             )
+        if (row["objective"]["penalty"] > 0) != (row["objective"]["penalty_end"] > 0):
+            yield f"{key}.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none"
+        if not planar and row["negative"]["kind"] != "generator":
+            yield f"{key}.negative.kind is '{row['negative']['kind']}', which is for points: write generator"
     for branch, shown in parameters["branches"].items():
         for figure in FIGURES:
             for name in shown[figure]:

@@ -17,7 +17,16 @@ from torch import Tensor
 from ddgm import checkpoint, provenance
 from ddgm.datasets.prepared import source_of
 from ddgm.errors import UserError
-from ddgm.experiment import EXPERIMENT, HISTORY, PROVENANCE, WEIGHTS, describe, save_weights
+from ddgm.experiment import (
+    EXPERIMENT,
+    HISTORY,
+    PROVENANCE,
+    SNAPSHOTS,
+    WEIGHTS,
+    describe,
+    save_snapshots,
+    save_weights,
+)
 from ddgm.pair import COLUMNS, Pair
 from ddgm.progress import Progress, log
 from ddgm.whole_file import whole_file
@@ -46,11 +55,13 @@ class Run:
         self.pair = Pair(row, data, device)
         self.history: list[list[float]] = []
         self.pending: list[Tensor] = []
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.seconds = 0.0
         state = checkpoint.load(state_path, self.about)
         if state is not None:
             self.pair.restore(state["pair"])
             self.history, self.seconds = state["history"], state["seconds"]
+            self.snapshots = state["snapshots"]
             self.pending = [value.to(device) for value in state["pending"]]
             if state["code"] != provenance.code_version():
                 log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with another")
@@ -64,6 +75,7 @@ class Run:
             "pair": self.pair.state(),
             "history": self.history,
             "pending": self.pending,
+            "snapshots": self.snapshots,
             "seconds": self.seconds,
         }
         checkpoint.save(self.state_path, self.about, state)
@@ -71,11 +83,14 @@ class Run:
     def go(self, last: int, checkpoint_minutes: float, stop: Callable[[], bool]) -> None:
         """Rounds until step `last` or until `stop()`; the state is saved every `checkpoint_minutes`."""
         steps = self.row["schedule"]["steps"]
+        kept = snapshot_steps(steps, self.row["schedule"]["snapshots"])
         started = saved = time.monotonic()
         before = self.seconds
         with Progress(self.name, steps, self.pair.step) as bar:
             while self.pair.step < last and not stop():
                 self.pending.append(self.pair.round())
+                if self.pair.step in kept:
+                    self.snapshots[self.pair.step] = self.pair.measured()
                 if self.pair.step % REPORT_STEPS == 0 or self.pair.step == steps:
                     mean = self.report()
                     bar.show(self.pair.step, "E(x+) {:.4g}  E(x-) {:.4g}  H {:.4g}".format(*mean))
@@ -122,10 +137,11 @@ class Run:
                 )
         # Nothing is lost if the disk fills here, and a model is there with all its files or with none.
         self.save()
-        files = [directory / name for name in (EXPERIMENT, PROVENANCE, HISTORY, WEIGHTS)]
+        files = [directory / name for name in (EXPERIMENT, PROVENANCE, HISTORY, SNAPSHOTS, WEIGHTS)]
         remove(files)
         try:
             save_weights(directory, weights)
+            save_snapshots(directory, self.snapshots)
             with whole_file(directory / HISTORY) as path:
                 table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS])
                 table.astype({"seed": int, "step": int}).to_csv(path, index=False, float_format="%.7g")
@@ -140,6 +156,11 @@ class Run:
             remove(files)
             raise
         log.info(f"{self.name}: {self.pair.step} steps in {self.seconds:.0f} s, saved in {directory}")
+
+
+def snapshot_steps(steps: int, count: int) -> set[int]:
+    """After which steps the weights are kept: `count` from a 500th of the training to its end, in equal ratios."""
+    return set(np.geomspace(max(1, steps / 500), steps, count).round().astype(int).tolist())
 
 
 def remove(files: list[Path]) -> None:

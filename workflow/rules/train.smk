@@ -6,6 +6,7 @@ rule train:
         code=select.train_modules,
     output:
         weights="results/{branch}/models/{experiment}/weights.safetensors",
+        snapshots="results/{branch}/models/{experiment}/snapshots.safetensors",
         history="results/{branch}/models/{experiment}/history.csv",
         experiment="results/{branch}/models/{experiment}/experiment.json",
         provenance="results/{branch}/models/{experiment}/provenance.json",

@@ -1,0 +1,70 @@
+"""Where the samples x- of the energy's negative phase come from (Eq. 7): the paper's generator, and its rivals.
+
+Each takes the pair in training and gives x-, (S, N, *shape), without a gradient. `NEGATIVES` holds them by the name
+params.yaml uses. The rivals are for points, where a box and a start are known.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ddgm.pair import Pair
+
+
+def from_generator(pair: "Pair", row: dict[str, Any]) -> Tensor:
+    """x- = G(z), Eq. 12: the paper's. With `reuse_latent`, z is that of the generator's last update."""
+    latent = pair.latent if row["reuse_latent"] else pair.draw_latent()
+    return pair.generate(pair.generator.flat, latent)
+
+
+def from_short_chains(pair: "Pair", row: dict[str, Any]) -> Tensor:
+    """x- after `steps` of Langevin dynamics from N(0, spread²), anew at each update."""
+    start = row["spread"] * pair.normal(pair.row["schedule"]["batch"])
+    return langevin(pair.slope, start, row["steps"], row["rate"], pair.normal)
+
+
+def from_persistent_chains(pair: "Pair", row: dict[str, Any]) -> Tensor:
+    """x- after `steps` more of chains that are never started again (Tieleman 2008)."""
+    if pair.chains is None:
+        pair.chains = row["spread"] * pair.normal(pair.row["schedule"]["batch"])
+    pair.chains = langevin(pair.slope, pair.chains, row["steps"], row["rate"], pair.normal)
+    return pair.chains
+
+
+def from_quadrature(pair: "Pair", row: dict[str, Any]) -> Tensor:
+    """x- ~ P_Θ itself: nodes of a square grid, drawn by exp(-E) over their sum. Eq. 7 with nothing approximated.
+
+    The grid covers [-half_width, half_width]² with nodes² nodes and is shifted at random at each update, so that
+    every place can be drawn. A density whose structure is wider than half the nodes' distance is met exactly.
+    """
+    n, side = pair.row["schedule"]["batch"], 2 * row["half_width"] / row["nodes"]
+    axis = (torch.arange(row["nodes"], device=pair.device) + 0.5) * side - row["half_width"]
+    grid = torch.cartesian_prod(axis, axis)
+    shift = torch.stack([torch.rand(2, generator=s, device=pair.device) - 0.5 for s in pair.streams]) * side
+    nodes = grid + shift.unsqueeze(1)
+    shares = torch.softmax(-pair.energies(nodes), 1)
+    chosen = torch.stack([p.multinomial(n, True, generator=s) for p, s in zip(shares, pair.streams, strict=True)])
+    return nodes.gather(1, chosen.unsqueeze(2).expand(-1, -1, nodes.shape[2]))
+
+
+def langevin(
+    slope: Callable[[Tensor], Tensor], x: Tensor, steps: int, rate: float, normal: Callable[[int], Tensor]
+) -> Tensor:
+    """x - rate ∂E/∂x + √(2 rate) ε, `steps` times: the unadjusted Langevin dynamics of exp(-E), from x (S, N, *shape).
+
+    slope(x) is ∂E/∂x at x, normal(n) is (S, n, *shape) of N(0, 1).
+    """
+    for _ in range(steps):
+        x = x - rate * slope(x) + (2 * rate) ** 0.5 * normal(x.shape[1])
+    return x
+
+
+NEGATIVES = {
+    "generator": from_generator,
+    "langevin": from_short_chains,
+    "persistent": from_persistent_chains,
+    "quadrature": from_quadrature,
+}
