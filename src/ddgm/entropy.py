@@ -58,7 +58,7 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
 
 
 def variational(draw: Draw, row: dict[str, Any]) -> Tensor:
-    """The entropy of x + N(0, sd²) by importance sampling of the latents behind each x, as VERA (Grathwohl et al. 2021).
+    """The entropy of x + N(0, sd²) by importance sampling of the latents behind each x (VERA, Grathwohl et al. 2021).
 
     The score of the blurred samples is ∇ log q(x) = E[(G(z') - x)/sd²] over z' ~ q(z'|x). `proposals` z' are drawn
     from N(z, width²) about the z that x was made with, and weighted by p(z') q(x|z') over the proposal's density. The

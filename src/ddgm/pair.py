@@ -51,7 +51,7 @@ class Pair:
         return [("energy", self.energy), ("generator", self.generator)]
 
     def compile(self) -> None:
-        """All that is computed at every step as programs: what a call of each small operation costs is most of a step."""
+        """What every step computes as programs: what a call of each small operation costs is most of a step."""
         n, seeds = self.row["schedule"]["batch"], len(self.row["seeds"])
         latent = torch.zeros(seeds, n, self.row["generator"]["latent"])
         others = torch.zeros(seeds, self.references, self.row["generator"]["latent"])
@@ -125,9 +125,7 @@ class Pair:
         samples = self.generator(latent, parameters)
         # Without references there is nothing to draw, and batch norm has no statistics of nothing.
         beside = self.generate(generator, others) if self.references else samples[:, :0].detach()
-        draw = Draw(
-            self.generator.scales(parameters), samples, latent, beside, lambda z: self.generator(z, parameters)
-        )
+        draw = Draw(self.generator.scales(parameters), samples, latent, beside, lambda z: self.generator(z, parameters))
         entropy = ENTROPIES[self.row["entropy"]["kind"]](draw, self.row["entropy"])
         energies = self.energy(samples, self.energy.split(energy))
         loss = self.objective.generator_loss(energies) - self.row["entropy"]["weight"] * entropy
@@ -136,7 +134,10 @@ class Pair:
     def energy_gradient(
         self, energy: Tensor, negatives: Tensor, data: Tensor, penalty: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Eq. 12's gradient, with E(x+) and E(x-): weights (S, P), x-, x+ and the penalty's weight -> (S, P), (S,), (S,)."""
+        """Eq. 12's gradient, with E(x+) and E(x-).
+
+        Weights (S, P), x-, x+ and the penalty's weight -> (S, P), (S,), (S,).
+        """
         parameters = self.energy.split(energy)
         penalised = self.row["objective"]["penalty"] > 0
         x = torch.cat([data, negatives], 1).requires_grad_(penalised)

@@ -18,7 +18,6 @@ from scipy.special import logsumexp
 from torch import nn
 
 from ddgm.datasets import two_d
-from ddgm.errors import UserError
 from ddgm.experiment import describe, load
 from ddgm.metrics import points
 from ddgm.metrics.table import write
@@ -28,7 +27,8 @@ Array = NDArray[np.float64]
 CELL = 0.03  # width of the histogram's cells, a third of the data's smallest sd
 SMOOTHING = 0.021  # sd of the smoothing of 100,000 samples, in units of x
 FLOOR = 1e-6  # of G's mass is spread over all cells, so that a place without samples costs finitely many nats
-FINEST = 3200  # nodes along a square's side where the quadrature gives up; 82 MB an array
+FINEST = 3200  # nodes along a square's side where doubling ends; 82 MB an array
+FARTHEST = 200.0  # half the side of the largest square that Z is summed over
 GROWTH = 1.5  # of the square's side from one ring to the next
 WIDEST = BOX * GROWTH**3  # half the side of the largest square that is compared cell by cell
 NEAR = 0.3  # sd of the noise that brings data off their modes, in units of x
@@ -41,6 +41,7 @@ class Square(NamedTuple):
     log_model: Array
     log_z: float
     inner: int  # nodes along a cell's side
+    change: float  # of KL(D‖T) when the nodes were last doubled, nats
 
 
 def cells_across(half_width: float) -> int:
@@ -67,29 +68,37 @@ def log_masses(energy: nn.Module, half_width: float, inner: int) -> Array:
     return -energies_at(energy, x).reshape(nodes, nodes) + 2 * np.log(2 * half_width / nodes)
 
 
-def log_partition(
-    energy: nn.Module, half_width: float, tolerance: float, inner: int = 1, largest: float = 200.0
-) -> float:
-    """Eq. 1: log Z = log ∫ exp(-E(x)) dx, on a square and on rings around it until one adds less than `tolerance` to Z.
+def log_partitions(energy: nn.Module, half_width: float, tolerance: float, inner: int = 1) -> dict[float, float]:
+    """log ∫ exp(-E(x)) dx over squares, each half as wide again as the one before: {half a side: log Z within}.
 
-    The square has inner x inner nodes a cell; each ring is as finely divided for its size as the first square of
-    BOX is. Raises UserError when the rings reach `largest` and Z still grows: then exp(-E) has no finite integral
-    that one could see.
+    The square has inner x inner nodes a cell; each ring around it is as finely divided for its size as the first
+    square of BOX is. Ends when a ring adds less than `tolerance` to Z, or at FARTHEST.
     """
-    log_z, side = logsumexp(log_masses(energy, half_width, inner)), 2 * half_width
+    log_z, side = float(logsumexp(log_masses(energy, half_width, inner))), 2 * half_width
     ring_nodes = inner * round(GROWTH * cells_across(BOX))
-    while GROWTH * side / 2 <= largest:
+    found = {half_width: log_z}
+    while GROWTH * side / 2 <= FARTHEST and not settled(found, tolerance):
         inside, side = side / 2, GROWTH * side
         _, x = grid(side / 2, ring_nodes)
         x = x[np.abs(x).max(1) > inside]
-        before, log_ring = log_z, logsumexp(-energies_at(energy, x)) + 2 * np.log(side / ring_nodes)
-        log_z = np.logaddexp(before, log_ring)
-        if -np.expm1(before - log_z) < tolerance:
-            return float(log_z)
-    raise UserError(
-        f"Z of this energy still changes at a box of {largest:g} a side's half: exp(-E) has no finite integral "
-        f"(energy.quadratic none, or features without a bound)"
-    )
+        log_ring = logsumexp(-energies_at(energy, x)) + 2 * np.log(side / ring_nodes)
+        found[side / 2] = float(np.logaddexp(log_z, log_ring))
+        log_z = found[side / 2]
+    return found
+
+
+def settled(log_z: dict[float, float], tolerance: float) -> bool:
+    """Whether the outermost ring adds less than `tolerance` to Z: then exp(-E) is integrable as far as one can see."""
+    if len(log_z) < 2:
+        return False
+    before, last = list(log_z.values())[-2:]
+    return bool(-np.expm1(before - last) < tolerance)
+
+
+def log_partition(energy: nn.Module, half_width: float, tolerance: float, inner: int = 1) -> float:
+    """Eq. 1: log Z = log ∫ exp(-E(x)) dx, or infinity where the integral still grows at FARTHEST."""
+    found = log_partitions(energy, half_width, tolerance, inner)
+    return list(found.values())[-1] if settled(found, tolerance) else np.inf
 
 
 def settle(
@@ -101,21 +110,21 @@ def settle(
 ) -> Square:
     """D and T on one square, with nodes doubled along each side until KL(D‖T) changes by less than `resolution` nats.
 
-    data_mass(half_width, inner) is D's `mass`. Raises UserError if FINEST nodes a side are too few: on a square of BOX,
-    such an energy changes within a fiftieth of the data's smallest sd.
+    data_mass(half_width, inner) is D's `mass`. With FINEST nodes a side it ends as well, and the square's `change` says
+    what is left: such an energy changes within a fiftieth of the data's smallest sd. A model that is not integrable
+    has no mass anywhere.
     """
     before, inner = np.inf, 1
-    while inner * cells_across(half_width) <= FINEST:
+    while True:
         log_z = log_partition(energy, half_width, tolerance, inner)
-        square = Square(data_mass(half_width, inner), log_masses(energy, half_width, inner) - log_z, log_z, inner)
+        square = Square(data_mass(half_width, inner), log_masses(energy, half_width, inner) - log_z, log_z, inner, 0.0)
+        if not np.isfinite(log_z):
+            return square
         now = kl_divergence(square.data, square.log_model)
-        if abs(now - before) < resolution:
+        square = square._replace(change=abs(now - before))
+        if square.change < resolution or 2 * inner * cells_across(half_width) > FINEST:
             return square
         before, inner = now, 2 * inner
-    raise UserError(
-        f"KL(D‖T) still changes by more than {resolution:g} nats with {FINEST} nodes a side: the energy is too "
-        f"sharp to be integrated (a larger objective.penalty, or a smaller optimiser.energy_rate)"
-    )
 
 
 def coarse(square: Square) -> tuple[Array, Array]:
@@ -165,8 +174,16 @@ def distances(square: Square, generator: Array) -> dict[str, float]:
         "tv_data_model": total_variation(square.data, np.exp(square.log_model)),
         "tv_data_generator": total_variation(data, generator),
         "tv_generator_model": total_variation(generator, np.exp(log_model)),
+        "kl_data_model_change": square.change,
         "log_partition": square.log_z,
     }
+
+
+def integrability(energy: nn.Module, tolerance: float) -> dict[str, float]:
+    """1 if Z settles, else 0, and log Z within squares of growing size, by half their side."""
+    found = log_partitions(energy, BOX, tolerance)
+    within = {f"log_partition_within_{half_width:g}": log_z for half_width, log_z in found.items()}
+    return {"integrable": float(settled(found, tolerance))} | within
 
 
 def square_around(*clouds: Array) -> float:
@@ -186,7 +203,6 @@ def compare_points(
     shares = points.shares_of_due_mass(dataset, samples)
     at_data = two_d.density(dataset, data)
     n = min(len(samples), len(data))
-    near = data + NEAR * np.random.default_rng(seed).standard_normal(data.shape)
     return {
         "modes_covered": float(np.mean(shares >= points.COVERED)),
         "mode_share_smallest": float(shares.min()),
@@ -194,8 +210,18 @@ def compare_points(
         "wasserstein2": points.wasserstein(samples[:transport], data[:transport]),
         "wasserstein2_floor": points.wasserstein(data[-transport:], data[:transport]),
         "sliced_wasserstein2": points.sliced_wasserstein(samples[:n], data[:n], seed),
-        "rank_correlation": points.rank_correlation(energies_at(energy, data), at_data),
-        "rank_correlation_near": points.rank_correlation(energies_at(energy, near), two_d.density(dataset, near)),
+        **ranks(energy, data, dataset, seed),
+    }
+
+
+def ranks(energy: nn.Module, data: Array, dataset: dict[str, Any], seed: int) -> dict[str, float]:
+    """Whether E orders points as D does: at the data, near them and anywhere in the square of BOX, (n, 2) each."""
+    stream = np.random.default_rng(seed)
+    near = data + NEAR * stream.standard_normal(data.shape)
+    far = stream.uniform(-BOX, BOX, data.shape)
+    return {
+        f"rank_correlation{where}": points.rank_correlation(energies_at(energy, x), two_d.density(dataset, x))
+        for where, x in (("", data), ("_near", near), ("_far", far))
     }
 
 
@@ -214,7 +240,7 @@ def measure(
     counts, n = np.zeros((cells_across(half_width),) * 2), 0
     for part in chain([first], parts):
         counts, n = counts + cell_counts(part, half_width), n + len(part)
-    found = distances(square, smoothed(counts, n))
+    found = distances(square, smoothed(counts, n)) | integrability(energy, settings["tolerance"])
     return found | compare_points(energy, first, data, dataset, settings["transport"], settings["seed"])
 
 

@@ -1,4 +1,4 @@
-"""Section 3.3's rival: a generative adversarial net of the same two nets, with D(x) = σ(-E(x)) (Goodfellow et al. 2014)."""
+"""Section 3.3's rival: adversarial nets, the same two, with D(x) = σ(-E(x)) (Goodfellow et al. 2014)."""
 
 from torch import Tensor
 from torch.nn.functional import softplus

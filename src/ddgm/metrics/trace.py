@@ -1,0 +1,93 @@
+"""Evidence along training, in two dimensions: divergences, ranks, and whether Eq. 8's gradient becomes Eq. 7's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from ddgm.datasets import two_d
+from ddgm.experiment import describe, load_snapshots
+from ddgm.metrics import density
+from ddgm.objectives import classifier, dual
+from ddgm.sampling import BOX, draw_samples, energies
+from ddgm.whole_file import whole_file
+
+Array = density.Array
+COLUMNS = ["experiment", "seed", "step", "metric", "value"]
+
+
+def best_offset(energy_data: Tensor, energy_samples: Tensor) -> float:
+    """The constant c for which E + c classifies best: data as σ(-E - c), samples as the rest.
+
+    Eq. 7 does not see a constant in E, and Eq. 8 does. At the best one, data are taken for samples as often as
+    samples for data: ∂/∂c of Eq. 8's loss is 0.
+    """
+
+    def excess(c: float) -> float:
+        return float(torch.sigmoid(energy_data + c).mean() - torch.sigmoid(-energy_samples - c).mean())
+
+    reach = float(torch.cat([energy_data, energy_samples]).abs().max()) + 50
+    return float(brentq(excess, -reach, reach))
+
+
+def gradients(energy: nn.Module, data: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. 8's gradient by the weights, unapproximated and at the best offset, and Eq. 7's: (P,) each."""
+    offset = best_offset(energies(energy, data).double(), energies(energy, samples).double())
+    found = []
+    for loss, c in ((classifier.energy_loss, offset), (dual.energy_loss, 0.0)):
+        parts = torch.autograd.grad(
+            loss(energy(data)[None] + c, energy(samples)[None] + c).sum(), list(energy.parameters())
+        )
+        found.append(torch.cat([part.flatten() for part in parts]))
+    return found[0], found[1]
+
+
+def agreement(energy: nn.Module, data: Tensor, samples: Tensor) -> dict[str, float]:
+    """Of Eq. 8's gradient with Eq. 7's: their cosine, and their lengths' ratio, 1/4 where P(y|x) is ½ everywhere."""
+    eq_8, eq_7 = gradients(energy, data, samples)
+    return {
+        "cosine": float(torch.cosine_similarity(eq_8.double(), eq_7.double(), dim=0)),
+        "gradient_ratio": float(eq_8.norm() / eq_7.norm()),
+    }
+
+
+def divergences(energy: nn.Module, generator_mass: Array, data_mass: Array) -> dict[str, float]:
+    """KL between D, T and G on the square of BOX, with one node a cell: coarser than density.py's, to be fast."""
+    log_model = density.log_masses(energy, BOX, 1)
+    log_z = density.log_partition(energy, BOX, 1e-2)
+    square = density.Square(data_mass, log_model - log_z, log_z, 1, 0.0)
+    found = density.distances(square, generator_mass)
+    return {name: found[name] for name in ("kl_data_model", "kl_data_generator", "kl_generator_model")}
+
+
+def measure(
+    energy: nn.Module, samples: Tensor, data: Array, dataset: dict[str, Any], data_mass: Array, seed: int
+) -> dict[str, float]:
+    """Every metric of one pair at one step: E, samples of G and fresh data, (n, 2) and (m, 2), m at most n."""
+    counts = density.cell_counts(samples.double().numpy(), BOX)
+    points = torch.from_numpy(data).float()
+    return {
+        **divergences(energy, density.smoothed(counts, len(samples)), data_mass),
+        **density.ranks(energy, data, dataset, seed),
+        **agreement(energy, points, samples[: len(points)]),
+        "energy_sd": float(energies(energy, points).std()),
+    }
+
+
+def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
+    """Measure every seed at every step whose weights were kept, into one tidy table."""
+    batch = describe(directory)["row"]["schedule"]["batch"]
+    data_mass = density.mass(lambda x: two_d.density(dataset, x), BOX, 1)
+    rows = []
+    for seed, step, energy, generator in load_snapshots(directory):
+        stream = torch.Generator().manual_seed(settings["seed"])
+        samples = draw_samples(generator, settings["samples"], batch, stream)
+        data = two_d.sample(dataset, settings["points"], np.random.default_rng([settings["seed"], seed]))
+        found = measure(energy, samples, data, dataset, data_mass, settings["seed"])
+        rows += [(experiment, seed, step, metric, value) for metric, value in found.items()]
+    with whole_file(target) as path:
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.6g")
