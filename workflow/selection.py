@@ -143,6 +143,9 @@ class Selection:
         objective = self.experiment(wildcards.experiment)["objective"]["kind"]
         return modules("ddgm.training", f"ddgm.objectives.{objective}")
 
+    def search_modules(self, wildcards: Any) -> list[str]:
+        return sorted({*self.train_modules(wildcards), *modules("ddgm.search", "ddgm.metrics.density")})
+
     def evaluate_modules(self, wildcards: Any) -> list[str]:
         return modules(f"ddgm.metrics.{self.evidence(wildcards.experiment)}")
 
@@ -187,13 +190,50 @@ class Selection:
         """As `pick`, for what a branch's figure shows: its list of experiments, their titles and data sets."""
 
         def chosen(wildcards: Any) -> str:
-            figures = parameters.FIGURES if figure == "all" else (figure,)
-            keys = [f"branches.{wildcards.branch}.{name}" for name in figures]
+            lists = parameters.SHOWN if figure == "all" else (figure,)
+            keys = [f"branches.{wildcards.branch}.{name}" for name in lists]
             for name in self.names(wildcards.branch, figure):
                 keys += [f"experiments.{name}.title", f"experiments.{name}.dataset"]
             return self.pick(*keys)(wildcards)
 
         return chosen
+
+    def claim(self, wildcards: Any) -> dict[str, Any]:
+        return self.value(f"branches.{wildcards.branch}.claims.{wildcards.claim}")
+
+    def claim_tables(self, wildcards: Any) -> list[str]:
+        """What a claim's figure is drawn from: a table for each experiment that has one of its kind."""
+        folder, figure = f"results/{wildcards.branch}", self.claim(wildcards)["figure"]
+        return [f"{folder}/{self.place(figure)}/{name}.csv" for name in self.claimed(figure, wildcards.branch)]
+
+    def place(self, figure: str) -> str:
+        return figure if figure in ("traces", "mixing") else "metrics"
+
+    def claimed(self, figure: str, branch: str) -> list[str]:
+        """The experiments in a claim's figure of this kind."""
+        key = {"traces": "traced", "mixing": "mixed"}.get(figure)
+        return self.value(f"branches.{branch}.{key}") if key else parameters.planar(self.config, branch)
+
+    def pick_claim(self, wildcards: Any) -> str:
+        figure = self.claim(wildcards)["figure"]
+        keys = {"traces": ["traced"], "mixing": ["mixed"]}.get(figure, ["fig2", "compared"])
+        names = self.claimed(figure, wildcards.branch)
+        return self.pick(
+            *(f"branches.{wildcards.branch}.{key}" for key in keys),
+            "branches.{branch}.claims.{claim}.figure",
+            *(f"experiments.{name}.{key}" for name in names for key in ("title", "dataset")),
+        )(wildcards)
+
+    def tested(self, wildcards: Any) -> list[str]:
+        """Every table that a claim of a branch tests."""
+        claims = self.value(f"branches.{wildcards.branch}.claims").values()
+        tests = [test for about in claims for test in about["tests"]]
+        tables = [f"results/{wildcards.branch}/{test['table']}/{test['experiment']}.csv" for test in tests]
+        return list(dict.fromkeys(tables))
+
+    def searched(self, wildcards: Any) -> list[str]:
+        names = self.value(f"branches.{wildcards.branch}.searched")
+        return [f"results/{wildcards.branch}/search/{name}.csv" for name in names]
 
     def figure(self, name: str, branch: str) -> list[str]:
         """The picture files of one figure of a branch, PNG and PDF."""
@@ -203,9 +243,12 @@ class Selection:
         return [f"{folder}/{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
 
     def everything(self, branch: str) -> list[str]:
-        figures: Iterable[str] = ("fig1", "fig2", "fig3", "fig4", "curves")
+        figures: Iterable[str] = ("fig1", "fig2", "fig2_extended", "fig3", "fig4", "curves", *self.claim_figures(branch))
         drawn = [file for name in figures for file in self.figure(name, branch)]
-        return [*drawn, f"results/{branch}/metrics.csv", *self.data(branch)]
+        return [*drawn, f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *self.data(branch)]
+
+    def claim_figures(self, branch: str) -> list[str]:
+        return [f"claim_{claim}" for claim in self.value(f"branches.{branch}.claims")]
 
     def data(self, branch: str) -> list[str]:
         """A table and a contact sheet of each data set of a branch, for which every split is prepared."""

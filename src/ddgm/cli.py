@@ -11,6 +11,7 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.progress import start_log
 
+FIGURES = ["fig1", "fig2", "fig2_extended", "fig3", "fig4", "curves", "sheet", "claim"]
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
 
@@ -91,6 +92,62 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     module.evaluate(args.experiment, model(args), settings, dataset, target, *splits)
 
 
+def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Measure a two-dimensional energy and generator along their training."""
+    from ddgm.metrics.trace import evaluate as measure
+
+    settings, dataset = measured_with(args, params, "tracing")
+    target = RESULTS / args.branch / "traces" / f"{args.experiment}.csv"
+    measure(args.experiment, model(args), settings, dataset, target)
+
+
+def mix(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Let Langevin chains sample a trained energy beside its generator."""
+    from ddgm.metrics.mixing import evaluate as measure
+
+    settings, dataset = measured_with(args, params, "mixing")
+    target = RESULTS / args.branch / "mixing" / f"{args.experiment}.csv"
+    measure(args.experiment, model(args), settings, dataset, target)
+
+
+def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Compare the paper's claims with what was measured: a verdict for each."""
+    from ddgm.metrics.claims import judge as judge_all
+    from ddgm.metrics.claims import table_of
+
+    folder, claims = RESULTS / args.branch, params["branches"][args.branch]["claims"]
+    verbs = {"metrics": "evaluate", "traces": "trace", "mixing": "mix"}
+    for about in claims.values():
+        for test in about["tests"]:
+            existing(table_of(test, folder), f"ddgm {verbs[test['table']]} {test['experiment']}")
+    judge_all(claims, folder, folder / "metrics" / "claims.csv")
+
+
+def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Train and measure an experiment in many versions, drawn at random: a row for each."""
+    from ddgm.metrics import density
+    from ddgm.search import search as search_all
+
+    row = parameters.select(params, f"experiments.{args.experiment}")
+    dataset = parameters.select(params, f"datasets.{row['dataset']}")
+    plan = params["branches"][args.branch]["search"]
+
+    def evaluate(name: str, directory: Path, table: Path) -> None:
+        density.evaluate(name, directory, plan["evaluation"], dataset, table)
+
+    target = RESULTS / args.branch / "search" / f"{args.experiment}.csv"
+    search_all(args.experiment, row, plan, training_array(row["dataset"]), evaluate, target, row["threads"])
+
+
+def rank(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Put the versions that a branch's search tried in order."""
+    from ddgm.search import rank as rank_all
+
+    names = params["branches"][args.branch]["searched"]
+    tables = [existing(RESULTS / args.branch / "search" / f"{name}.csv", f"ddgm search {name}") for name in names]
+    rank_all(tables, RESULTS / args.branch / "search.csv")
+
+
 def tabulate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Gather a branch's metrics into one table: mean and standard deviation over seeds."""
     from ddgm.metrics.table import tabulate as gather
@@ -104,21 +161,23 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Draw one figure, as PNG and PDF."""
     import importlib
 
-    module = importlib.import_module(f"ddgm.figures.{args.figure}")
+    module = importlib.import_module("ddgm.figures." + ("claims" if args.figure == "claim" else args.figure))
     folder = RESULTS / args.branch
     stem = f"{args.figure}_{args.experiment}" if args.experiment else args.figure
     outputs = [folder / "figures" / f"{stem}.{kind}" for kind in ("png", "pdf")]
     if args.figure == "fig1":
         module.draw(outputs)
-    elif args.figure == "fig2":
-        names, titles = shown(args.branch, params, "fig2")
-        module.draw(
-            {name: existing(folder / "samples" / f"{name}.npz", f"ddgm sample {name}") for name in names},
-            {name: existing(folder / "metrics" / f"{name}.csv", f"ddgm evaluate {name}") for name in names},
-            {name: training_array(params["experiments"][name]["dataset"]) for name in names},
-            titles,
-            outputs,
-        )
+    elif args.figure in ("fig2", "fig2_extended"):
+        names, titles = shown(args.branch, params, args.figure)
+        samples = {name: existing(folder / "samples" / f"{name}.npz", f"ddgm sample {name}") for name in names}
+        if args.figure == "fig2":
+            data = {name: training_array(params["experiments"][name]["dataset"]) for name in names}
+            module.draw(samples, data, titles, outputs)
+        else:
+            tables = {n: existing(folder / "metrics" / f"{n}.csv", f"ddgm evaluate {n}") for n in names}
+            module.draw(samples, tables, titles, outputs)
+    elif args.figure == "claim":
+        draw_claim(args, params, folder, outputs)
     elif args.figure == "sheet":
         if not args.experiment:
             raise UserError("a sheet is drawn of one data set: write 'ddgm draw sheet DATASET'")
@@ -136,9 +195,31 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         module.draw(samples, outputs, title)
 
 
+def draw_claim(args: argparse.Namespace, params: dict[str, Any], folder: Path, outputs: list[Path]) -> None:
+    """The figure of one claim: what its tests look at, for every experiment that has it."""
+    from ddgm.figures import claims
+
+    branch, rows = params["branches"][args.branch], params["experiments"]
+    if not args.experiment:
+        raise UserError("a claim's figure is drawn of one claim: write 'ddgm draw claim CLAIM'")
+    figure = parameters.select(params, f"branches.{args.branch}.claims.{args.experiment}.figure")
+    place, verb, names = {
+        "traces": ("traces", "trace", branch["traced"]),
+        "mixing": ("mixing", "mix", branch["mixed"]),
+    }.get(figure, ("metrics", "evaluate", parameters.planar(params, args.branch)))
+    verdicts = existing(folder / "metrics" / "claims.csv", "ddgm judge")
+    tables = {name: existing(folder / place / f"{name}.csv", f"ddgm {verb} {name}") for name in names}
+    titles = {name: rows[name]["title"] for name in names}
+    datasets = {name: rows[name]["dataset"] for name in names}
+    more = (datasets,) if figure == "traces" else ()
+    getattr(claims, figure)(args.experiment, verdicts, tables, titles, *more, outputs)
+
+
 def shown(branch: str, params: dict[str, Any], figure: str | None = None) -> tuple[list[str], dict[str, str]]:
     """The experiments of a branch's figure, or of all its figures, and their titles."""
-    names = params["branches"][branch][figure] if figure else parameters.experiments(params, branch)
+    # The extended figure shows what the figure shows.
+    key = figure and figure.removesuffix("_extended")
+    names = params["branches"][branch][key] if key else parameters.experiments(params, branch)
     return names, {name: params["experiments"][name]["title"] for name in names}
 
 
@@ -193,19 +274,24 @@ def parser() -> argparse.ArgumentParser:
         (train, ["experiment"]),
         (sample, ["experiment"]),
         (evaluate, ["experiment"]),
+        (trace, ["experiment"]),
+        (mix, ["experiment"]),
+        (search, ["experiment"]),
+        (rank, []),
+        (judge, []),
         (tabulate, []),
         (draw, ["figure"]),
     ):
         verb = verbs.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         verb.set_defaults(run=run)
         for name in positional:
-            choices = ["fig1", "fig2", "fig3", "fig4", "curves", "sheet"] if name == "figure" else None
+            choices = FIGURES if name == "figure" else None
             verb.add_argument(name, choices=choices)
         if run is draw:
             verb.add_argument(
-                "experiment", nargs="?", metavar="name", help="experiment of fig3 or fig4, data set of a sheet"
+                "experiment", nargs="?", metavar="name", help="experiment of fig3 or fig4, data set of a sheet, name of a claim"
             )
-        if run in (describe, train, sample, evaluate, tabulate, draw):
+        if run not in (fetch, prepare):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
         if run is prepare:
             verb.add_argument("--workers", type=positive, help="processes that decode pictures; all cores by default")
@@ -229,8 +315,8 @@ def main(argv: list[str] | None = None) -> int:
             start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
-            of_data = args.verb == "describe" or getattr(args, "figure", None) == "sheet"
-            experiment = None if of_data else getattr(args, "experiment", None)
+            of_other = args.verb == "describe" or getattr(args, "figure", None) in ("sheet", "claim")
+            experiment = None if of_other else getattr(args, "experiment", None)
             args.branch = parameters.choose_branch(params, args.branch, experiment)
         args.run(args, params)
     except UserError as error:

@@ -17,6 +17,8 @@ from ddgm.errors import UserError
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 PLANAR = ("four_spin", "two_spiral")
 FIGURES = ("fig2", "fig3", "fig4")
+# Lists of a branch whose experiments are trained and measured: the figures', and those the claims compare.
+SHOWN = (*FIGURES, "compared")
 BRANCHES = ("paper", "toy")
 
 
@@ -73,9 +75,15 @@ def select(parameters: dict[str, Any], key: str) -> Any:
 
 
 def experiments(parameters: dict[str, Any], branch: str) -> list[str]:
-    """The experiments of a branch, in the order of its figures, each once."""
+    """The experiments of a branch, in the order of its figures and then of what is compared, each once."""
     rows = select(parameters, f"branches.{branch}")
-    return list(dict.fromkeys(name for figure in FIGURES for name in rows[figure]))
+    return list(dict.fromkeys(name for shown in SHOWN for name in rows[shown]))
+
+
+def planar(parameters: dict[str, Any], branch: str) -> list[str]:
+    """The two-dimensional experiments of a branch, each once."""
+    shown = select(parameters, f"branches.{branch}")
+    return list(dict.fromkeys([*shown["fig2"], *shown["compared"]]))
 
 
 def datasets(parameters: dict[str, Any], branch: str) -> list[str]:
@@ -210,13 +218,27 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
         if not planar and row["negative"]["kind"] != "generator":
             yield f"{key}.negative.kind is '{row['negative']['kind']}', which is for points: write generator"
     for branch, shown in parameters["branches"].items():
-        for figure in FIGURES:
+        for figure in (*SHOWN, "traced", "mixed", "searched"):
             for name in shown[figure]:
-                here = f"branches.{branch}.{figure} shows '{name}'"
+                here, planar = f"branches.{branch}.{figure} names '{name}'", figure not in ("fig3", "fig4")
                 if name not in rows:
                     yield f"{here}, which is no experiment{nearest(name, rows)}"
-                elif (rows[name]["range"] is None) != (figure == "fig2"):
-                    yield f"{here}, whose data are {'not ' * (figure == 'fig2')}two-dimensional"
+                elif (rows[name]["range"] is None) != planar:
+                    yield f"{here}, whose data are {'not ' * planar}two-dimensional"
+                elif figure == "traced" and not rows[name]["schedule"]["snapshots"]:
+                    yield f"{here}, whose schedule.snapshots is 0: write how often its weights are kept"
+        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch))
+
+
+def _untestable(branch: str, shown: dict[str, Any], measured: list[str]) -> Iterator[str]:
+    """What claims test and the branch does not measure, a sentence each."""
+    lists = {"metrics": measured, "traces": shown["traced"], "mixing": shown["mixed"]}
+    for claim, about in shown["claims"].items():
+        for test in about["tests"]:
+            known = lists[test["table"]]
+            if test["experiment"] not in known:
+                near = nearest(test["experiment"], known)
+                yield f"{branch}.claims.{claim} tests {test['table']} of '{test['experiment']}', of which none are made{near}"
 
 
 def _sentence(error: Any) -> str:

@@ -66,17 +66,27 @@ def energies(energy: nn.Module, x: Tensor, batch: int = 65536) -> Tensor:
     return torch.cat([energy(part) for part in x.split(batch)])
 
 
+def histogram(generator: Generator, n: int, batch: int, stream: torch.Generator, side: int) -> NDArray[np.float32]:
+    """The density of n samples in the cells of `grid`, per unit area, (side, side) indexed [y, x]."""
+    limits = [[-BOX, BOX]] * 2
+    counts = np.zeros((side, side))
+    for part in draw_in_parts(generator, n, batch, stream, 100_000):
+        counts += np.histogram2d(part[:, 1].numpy(), part[:, 0].numpy(), bins=side, range=limits)[0]
+    return (counts / n / (2 * BOX / side) ** 2).astype(np.float32)
+
+
 def sample(directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
     """Write the npz that an experiment's figures are drawn from; every array but `source` has its seeds first.
 
     source, what the pair was trained on, in words. samples (S, n, *shape), float32 points or uint8 pixels. Images:
     interpolations (S, rows, steps, C, H, W). In two dimensions: axis (g,), energy (S, g, g) and data_density (g, g) at
-    the cells' centres, indexed [y, x].
+    the cells' centres, and generator_density (S, g, g), a histogram in the cells of `histogram` samples; [y, x].
     """
     row = describe(directory)["row"]
     planar = row["range"] is None
     batch = row["schedule"]["batch"]
-    arrays: dict[str, list[NDArray[Any]]] = {"samples": [], "energy" if planar else "interpolations": []}
+    arrays: dict[str, list[NDArray[Any]]] = {"samples": []}
+    arrays |= {"energy": [], "generator_density": []} if planar else {"interpolations": []}
     axis, points = grid(BOX, settings["grid"])
     for seed in row["seeds"]:
         energy, generator = load(directory, seed)
@@ -86,6 +96,7 @@ def sample(directory: Path, settings: dict[str, Any], dataset: dict[str, Any], t
             arrays["samples"].append(drawn.numpy())
             surface = energies(energy, torch.from_numpy(points).float())
             arrays["energy"].append(surface.numpy().reshape(len(axis), -1))
+            arrays["generator_density"].append(histogram(generator, settings["histogram"], batch, stream, len(axis)))
         else:
             lines = interpolate(generator, settings["rows"], settings["steps"], batch, stream)
             arrays["samples"].append(to_pixels(drawn, row["range"]))

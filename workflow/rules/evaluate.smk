@@ -38,6 +38,113 @@ rule evaluate:
         "ddgm evaluate {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
+rule trace:
+    """Evidence along a training, in two dimensions."""
+    input:
+        snapshots="results/{branch}/models/{experiment}/snapshots.safetensors",
+        experiment="results/{branch}/models/{experiment}/experiment.json",
+        code=modules("ddgm.metrics.trace"),
+    output:
+        "results/{branch}/traces/{experiment}.csv",
+    log:
+        "logs/trace/{branch}/{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick_dataset("branches.{branch}.tracing"),
+    message:
+        "Measuring {wildcards.experiment} along its training"
+    shell:
+        "ddgm trace {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule mix:
+    """How a trained energy is sampled by Langevin chains, beside its generator."""
+    input:
+        weights="results/{branch}/models/{experiment}/weights.safetensors",
+        experiment="results/{branch}/models/{experiment}/experiment.json",
+        code=modules("ddgm.metrics.mixing"),
+    output:
+        "results/{branch}/mixing/{experiment}.csv",
+    log:
+        "logs/mix/{branch}/{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick_dataset("branches.{branch}.mixing"),
+    message:
+        "Chains on the energy of {wildcards.experiment}"
+    shell:
+        "ddgm mix {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule search:
+    """One experiment in many versions, drawn at random."""
+    input:
+        data=select.prepared("train"),
+        sheet=select.prepared("train", "json"),
+        code=select.search_modules,
+    output:
+        "results/{branch}/search/{experiment}.csv",
+    log:
+        "logs/search/{branch}/{experiment}.log",
+    threads: select.threads
+    params:
+        cfg=select.pick_dataset("branches.{branch}.search", "experiments.{experiment}"),
+    message:
+        "Searching for the rates of {wildcards.experiment}"
+    shell:
+        "ddgm search {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule rank:
+    """Every version that a search has tried, the best first."""
+    input:
+        tables=select.searched,
+        code=modules("ddgm.search"),
+    output:
+        report(
+            "results/{branch}/search.csv",
+            caption="../report/search.rst",
+            category="Metrics",
+        ),
+    log:
+        "logs/rank/{branch}.log",
+    threads: 1
+    params:
+        cfg=select.pick("branches.{branch}.searched"),
+    message:
+        "Ranking the search of branch {wildcards.branch}"
+    shell:
+        "ddgm rank --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule judge:
+    """The paper's claims, tested: a verdict for each."""
+    input:
+        tables=select.tested,
+        code=modules("ddgm.metrics.claims"),
+    output:
+        report(
+            "results/{branch}/metrics/claims.csv",
+            caption="../report/claims.rst",
+            category="Claims",
+        ),
+    log:
+        "logs/judge/{branch}.log",
+    threads: 1
+    params:
+        cfg=select.pick("branches.{branch}.claims"),
+    message:
+        "Judging the claims of branch {wildcards.branch}"
+    shell:
+        "ddgm judge --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule search_2d:
+    """What was tried for the paper's recipe, and what came out."""
+    input:
+        "results/paper/search.csv",
+
+
 rule tabulate:
     """Every metric of a branch: mean and standard deviation over seeds."""
     input:

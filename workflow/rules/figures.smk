@@ -24,7 +24,6 @@ rule draw_fig2:
     """Figure 2: samples, energy and density in two dimensions."""
     input:
         samples=select.shown("fig2", "results/{branch}/samples/{experiment}.npz"),
-        metrics=select.shown("fig2", "results/{branch}/metrics/{experiment}.csv"),
         data=select.shown("fig2", "data/prepared/{dataset}/train.npy"),
         code=modules("ddgm.figures.fig2"),
     output:
@@ -43,6 +42,54 @@ rule draw_fig2:
         "Drawing fig2 of branch {wildcards.branch}"
     shell:
         "ddgm draw fig2 --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig2_extended:
+    """Densities of data, energy model and generator, and their errors."""
+    input:
+        samples=select.shown("fig2", "results/{branch}/samples/{experiment}.npz"),
+        metrics=select.shown("fig2", "results/{branch}/metrics/{experiment}.csv"),
+        code=modules("ddgm.figures.fig2_extended"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig2_extended.png",
+            caption="../report/fig2_extended.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig2_extended.pdf",
+    log:
+        "logs/draw/{branch}/fig2_extended.log",
+    threads: 1
+    params:
+        cfg=select.pick_shown("fig2"),
+    message:
+        "Drawing fig2_extended of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig2_extended --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_claim:
+    """What was measured of one claim."""
+    input:
+        verdicts="results/{branch}/metrics/claims.csv",
+        tables=select.claim_tables,
+        code=modules("ddgm.figures.claims"),
+    output:
+        png=report(
+            "results/{branch}/figures/claim_{claim}.png",
+            caption="../report/claim.rst",
+            category="Claims",
+        ),
+        pdf="results/{branch}/figures/claim_{claim}.pdf",
+    log:
+        "logs/draw/{branch}/claim_{claim}.log",
+    threads: 1
+    params:
+        cfg=select.pick_claim,
+    message:
+        "Drawing the claim {wildcards.claim} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw claim {wildcards.claim} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
 rule draw_fig3:
@@ -126,6 +173,14 @@ rule fig2:
     """Figure 2 of the paper."""
     input:
         select.figure("fig2", "paper"),
+        select.figure("fig2_extended", "paper"),
+
+
+rule claims:
+    """Every claim of the paper: what was measured, and a verdict."""
+    input:
+        "results/paper/metrics/claims.csv",
+        [file for name in select.claim_figures("paper") for file in select.figure(name, "paper")],
 
 
 rule fig3:

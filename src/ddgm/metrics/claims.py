@@ -1,0 +1,82 @@
+"""The paper's claims against what was measured: each is a few tests with a threshold, and a verdict that follows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddgm.errors import UserError
+from ddgm.whole_file import whole_file
+
+COLUMNS = [
+    "claim", "says", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold", "wanted",
+    "holds", "verdict",
+]  # fmt: skip
+FOLDERS = ("metrics", "traces", "mixing")  # of a branch's results, a table for each experiment in each
+
+
+def table_of(test: dict[str, Any], folder: Path) -> Path:
+    """The table that a test looks at."""
+    return folder / test["table"] / f"{test['experiment']}.csv"
+
+
+def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
+    """One value a seed: of the metric, at the first or last step of a trace, or of one sampler at its last step.
+
+    Raises UserError for a metric or a place that the table does not have.
+    """
+    rows = table[table["metric"] == test["metric"]]
+    if test["at"] in ("first", "last"):
+        rows = rows[rows["step"] == (rows["step"].min() if test["at"] == "first" else rows["step"].max())]
+    elif test["at"]:
+        rows = rows[rows["sampler"] == test["at"]]
+        rows = rows[rows["step"] == rows["step"].max()]
+    if rows.empty:
+        where = f" at '{test['at']}'" if test["at"] else ""
+        raise UserError(
+            f"a claim asks for {test['metric']}{where} of {test['experiment']}, and {test['table']}/"
+            f"{test['experiment']}.csv has none: allowed are {', '.join(sorted(table['metric'].unique()))}"
+        )
+    return rows.set_index("seed")["value"]
+
+
+def holds(test: dict[str, Any], values: pd.Series) -> bool:
+    """Whether the seeds' mean, or as many seeds as the test wants, are on the threshold's right side."""
+    side = np.less_equal if test["comparison"] == "at most" else np.greater_equal
+    if test["seeds"] is None:
+        return bool(side(values.mean(), test["threshold"]))
+    return bool(side(values, test["threshold"]).sum() >= test["seeds"])
+
+
+def verdict(results: list[bool]) -> str:
+    """Reproduced if every test holds, not if none does, else partly."""
+    if all(results):
+        return "reproduced"
+    return "partly" if any(results) else "not reproduced"
+
+
+def judge(claims: dict[str, Any], folder: Path, target: Path) -> None:
+    """Write a row for each test of each claim; `folder` is a branch's results."""
+    rows = []
+    for claim, about in claims.items():
+        results = []
+        for test in about["tests"]:
+            values = values_of(test, pd.read_csv(table_of(test, folder)))
+            results.append(holds(test, values))
+            rows.append(
+                {
+                    "claim": claim,
+                    "says": about["says"],
+                    **{key: test[key] for key in ("experiment", "metric", "at", "comparison", "threshold")},
+                    "wanted": "the mean" if test["seeds"] is None else f"{test['seeds']} seeds",
+                    "seeds": len(values),
+                    "mean": values.mean(),
+                    "sd": values.std() if np.isfinite(values).all() else np.nan,
+                    "holds": results[-1],
+                }
+            )
+        for row in rows[-len(results) :]:
+            row["verdict"] = verdict(results)
+    with whole_file(target) as path:
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.4g")

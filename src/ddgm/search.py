@@ -1,0 +1,96 @@
+"""A random search over what a paper leaves open, with every trial in its table: nothing is tried off the record.
+
+A trial is an experiment's row with some keys drawn at random. It is trained and measured as the row itself would be,
+for fewer steps and seeds.
+"""
+
+import copy
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddgm.errors import UserError
+from ddgm.progress import log
+from ddgm.training import train
+from ddgm.whole_file import whole_file
+
+SHOWN = ("kl_data_model", "kl_data_generator", "kl_generator_model", "modes_covered")
+
+
+def draw(space: dict[str, Any], stream: np.random.Generator) -> dict[str, Any]:
+    """A value for each dotted key: one of a list, or log-uniform between `low` and `high`, three digits."""
+    values: dict[str, Any] = {}
+    for key, choice in space.items():
+        if isinstance(choice, list):
+            values[key] = choice[int(stream.integers(len(choice)))]
+        else:
+            logarithm = stream.uniform(math.log(choice["low"]), math.log(choice["high"]))
+            values[key] = float(f"{math.exp(logarithm):.2e}")
+    return values
+
+
+def changed(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The row with other values at dotted keys. Raises UserError for a key that the row does not have."""
+    row = copy.deepcopy(row)
+    for key, value in values.items():
+        *path, last = key.split(".")
+        level: Any = row
+        for part in path:
+            level = level.get(part) if isinstance(level, dict) else None
+        if not isinstance(level, dict) or last not in level:
+            raise UserError(f"the search draws '{key}', which the experiment's row does not have")
+        level[last] = value
+    return row
+
+
+def search(
+    name: str,
+    row: dict[str, Any],
+    plan: dict[str, Any],
+    array: Path,
+    evaluate: Callable[[str, Path, Path], None],
+    target: Path,
+    threads: int = 1,
+) -> None:
+    """Train and measure plan["trials"] versions of experiment `name`; write a row for each, what diverged too.
+
+    Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model.
+    """
+    row = changed(row, {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
+    rows = []
+    for trial in range(plan["trials"]):
+        values = draw(plan["over"], np.random.default_rng([plan["seed"], trial]))
+        found = try_once(name, changed(row, values), array, evaluate, threads)
+        log.info(f"{name}, trial {trial + 1} of {plan['trials']}: {values} gives {found}")
+        rows.append({"experiment": name, "trial": trial, **values, **found})
+    with whole_file(target) as path:
+        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g")
+
+
+def try_once(
+    name: str, row: dict[str, Any], array: Path, evaluate: Callable[[str, Path, Path], None], threads: int
+) -> dict[str, float]:
+    """The means over seeds of what SHOWN names; infinite divergences where training diverged."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, table = Path(folder) / "model", Path(folder) / "table.csv"
+        model.mkdir()
+        try:
+            train(name, row, array, model, Path(folder) / "state.pt", threads)
+        except UserError:
+            return dict.fromkeys(SHOWN[:3], math.inf) | {"modes_covered": 0.0}
+        evaluate(name, model, table)
+        means = pd.read_csv(table).groupby("metric")["value"].mean()
+    return {metric: float(means[metric]) for metric in SHOWN}
+
+
+def rank(tables: list[Path], target: Path) -> None:
+    """Gather the searches of several experiments: trials in the order of their KL(D‖T) + KL(D‖G), summed over all."""
+    rows = pd.concat([pd.read_csv(table) for table in tables])
+    rows["score"] = (rows["kl_data_model"] + rows["kl_data_generator"]).groupby(rows["trial"]).transform("sum")
+    with whole_file(target) as path:
+        rows.sort_values(["score", "trial"], kind="stable").to_csv(path, index=False, float_format="%.4g")
