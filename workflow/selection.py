@@ -243,7 +243,15 @@ class Selection:
         return [f"{folder}/{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
 
     def everything(self, branch: str) -> list[str]:
-        figures: Iterable[str] = ("fig1", "fig2", "fig2_extended", "fig3", "fig4", "curves", *self.claim_figures(branch))
+        figures: Iterable[str] = (
+            "fig1",
+            "fig2",
+            "fig2_extended",
+            "fig3",
+            "fig4",
+            "curves",
+            *self.claim_figures(branch),
+        )
         drawn = [file for name in figures for file in self.figure(name, branch)]
         return [*drawn, f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *self.data(branch)]
 

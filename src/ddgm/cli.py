@@ -289,7 +289,10 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument(name, choices=choices)
         if run is draw:
             verb.add_argument(
-                "experiment", nargs="?", metavar="name", help="experiment of fig3 or fig4, data set of a sheet, name of a claim"
+                "experiment",
+                nargs="?",
+                metavar="name",
+                help="experiment of fig3 or fig4, data set of a sheet, name of a claim",
             )
         if run not in (fetch, prepare):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")

@@ -5,28 +5,41 @@ params.yaml uses. The rivals are for points, where a box and a start are known.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ddgm.pair import Pair
+
+class Training(Protocol):
+    """What is asked of the pair in training (pair.py)."""
+
+    row: dict[str, Any]
+    device: torch.device
+    streams: list[torch.Generator]
+    latent: Tensor | None
+    chains: Tensor | None
+
+    def draw_latent(self) -> Tensor: ...
+    def sampled(self, latent: Tensor) -> Tensor: ...
+    def energies(self, x: Tensor) -> Tensor: ...
+    def slope(self, x: Tensor) -> Tensor: ...
+    def normal(self, n: int) -> Tensor: ...
 
 
-def from_generator(pair: "Pair", row: dict[str, Any]) -> Tensor:
+def from_generator(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- = G(z), Eq. 12: the paper's. With `reuse_latent`, z is that of the generator's last update."""
-    latent = pair.latent if row["reuse_latent"] else pair.draw_latent()
-    return pair.generate(pair.generator.flat, latent)
+    kept = pair.latent if row["reuse_latent"] else None
+    return pair.sampled(pair.draw_latent() if kept is None else kept)
 
 
-def from_short_chains(pair: "Pair", row: dict[str, Any]) -> Tensor:
+def from_short_chains(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- after `steps` of Langevin dynamics from N(0, spread²), anew at each update."""
     start = row["spread"] * pair.normal(pair.row["schedule"]["batch"])
     return langevin(pair.slope, start, row["steps"], row["rate"], pair.normal)
 
 
-def from_persistent_chains(pair: "Pair", row: dict[str, Any]) -> Tensor:
+def from_persistent_chains(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- after `steps` more of chains that are never started again (Tieleman 2008)."""
     if pair.chains is None:
         pair.chains = row["spread"] * pair.normal(pair.row["schedule"]["batch"])
@@ -34,7 +47,7 @@ def from_persistent_chains(pair: "Pair", row: dict[str, Any]) -> Tensor:
     return pair.chains
 
 
-def from_quadrature(pair: "Pair", row: dict[str, Any]) -> Tensor:
+def from_quadrature(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- ~ P_Θ itself: nodes of a square grid, drawn by exp(-E) over their sum. Eq. 7 with nothing approximated.
 
     The grid covers [-half_width, half_width]² with nodes² nodes and is shifted at random at each update, so that

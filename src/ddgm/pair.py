@@ -100,6 +100,10 @@ class Pair:
         with torch.no_grad():
             return self.generator(latent, self.generator.split(generator))
 
+    def sampled(self, latent: Tensor) -> Tensor:
+        """G(z) of the generator as it is now."""
+        return self.generate(self.generator.flat, latent)
+
     def energies(self, x: Tensor) -> Tensor:
         """E(x) of every seed without a gradient, (S, N, *shape) -> (S, N)."""
         with torch.no_grad():

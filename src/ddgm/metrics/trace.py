@@ -50,7 +50,7 @@ def agreement(energy: nn.Module, data: Tensor, samples: Tensor) -> dict[str, flo
     """Of Eq. 8's gradient with Eq. 7's: their cosine, and their lengths' ratio, 1/4 where P(y|x) is ½ everywhere."""
     eq_8, eq_7 = gradients(energy, data, samples)
     return {
-        "cosine": float(torch.cosine_similarity(eq_8.double(), eq_7.double(), dim=0)),
+        "gradient_cosine": float(torch.cosine_similarity(eq_8.double(), eq_7.double(), dim=0)),
         "gradient_ratio": float(eq_8.norm() / eq_7.norm()),
     }
 
