@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ddgm.energy import build_energy
-from ddgm.objectives import classifier, dual
+from ddgm.negative_phase import importance_weights, langevin
+from ddgm.objectives import classifier, dual, gan
 from ddgm.objectives.penalty import gradient_penalty
 
 ROW = {
@@ -98,3 +99,46 @@ def test_the_penalty_is_the_mean_squared_norm_of_the_energys_gradient():
     x = torch.randn(2, 5, 3, dtype=torch.double, requires_grad=True)
     slope = torch.tensor([1.0, 2.0, -2.0], dtype=torch.double)
     assert gradient_penalty(x @ slope, x).tolist() == pytest.approx([9.0, 9.0])
+
+
+def test_a_gans_generator_does_not_saturate():
+    """-log D(x) with D = σ(-E): where the discriminator is sure of a fake, the slope is 1 and not 0."""
+    energies = torch.tensor([[-30.0, 0.0, 30.0]], requires_grad=True)
+    (slope,) = torch.autograd.grad(gan.generator_loss(energies).sum(), energies)
+    torch.testing.assert_close(3 * slope, torch.tensor([[0.0, 0.5, 1.0]]))
+    by_hand = -torch.log(torch.sigmoid(-energies.double())).mean(1)
+    torch.testing.assert_close(gan.generator_loss(energies).double(), by_hand, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gans_discriminator_is_the_classifier():
+    assert gan.energy_loss is classifier.energy_loss
+
+
+def test_importance_weights_make_the_models_expectation_of_the_generators_samples():
+    """Samples of N(0, 1) weighted for N(1, 0.7²): their weighted mean and variance are the model's."""
+    torch.manual_seed(0)
+    samples = torch.randn(2, 3000, 2)
+    energies = (samples - torch.tensor([1.0, 0.0])).square().sum(2) / (2 * 0.7**2)
+    weights = importance_weights(energies, samples, {"neighbours": 3, "dimensions": 2, "largest": 50.0})
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    mean = (weights.unsqueeze(2) * samples).sum(1)
+    torch.testing.assert_close(mean, torch.tensor([[1.0, 0.0]] * 2), atol=0.1, rtol=0)
+    variance = (weights.unsqueeze(2) * (samples - mean.unsqueeze(1)).square()).sum(1)
+    torch.testing.assert_close(variance, torch.full((2, 2), 0.49), atol=0.08, rtol=0)
+    largest = importance_weights(energies, samples, {"neighbours": 3, "dimensions": 2, "largest": 1.5})
+    assert largest.max() < 3 * largest.mean()
+
+
+@pytest.mark.parametrize("loss", [dual.energy_loss, classifier.energy_loss])
+def test_equal_weights_are_no_weights(loss):
+    data, samples = torch.randn(2, 6), torch.randn(2, 5)
+    torch.testing.assert_close(loss(data, samples), loss(data, samples, torch.full((2, 5), 1 / 5)))
+
+
+def test_langevin_dynamics_draws_from_the_energy():
+    """E = x²/(2 sd²), from far away: after many small steps the chains' spread is sd."""
+    torch.manual_seed(0)
+    sd = 0.5
+    x = langevin(lambda x: x / sd**2, torch.full((2, 4000, 2), 2.0), 400, 0.01, lambda n: torch.randn(2, n, 2))
+    torch.testing.assert_close(x.mean(1), torch.zeros(2, 2), atol=0.05, rtol=0)
+    torch.testing.assert_close(x.std(1), torch.full((2, 2), sd), atol=0.03, rtol=0)

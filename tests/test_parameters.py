@@ -122,7 +122,7 @@ MISTAKES = {
     ),
     "points in Figure 3's list": (
         edit("branches.paper.fig3", ["four_spin"]),
-        "branches.paper.fig3 shows 'four_spin', whose data are two-dimensional",
+        "branches.paper.fig3 names 'four_spin', whose data are two-dimensional",
     ),
     "a folder for what is drawn": (
         edit("datasets.toy_faces.folder", "/data"),
@@ -170,7 +170,7 @@ MISTAKES = {
     ),
     "a figure of points in Figure 2's list": (
         edit("branches.paper.fig2", ["mnist"]),
-        "branches.paper.fig2 shows 'mnist', whose data are not two-dimensional",
+        "branches.paper.fig2 names 'mnist', whose data are not two-dimensional",
     ),
 }
 

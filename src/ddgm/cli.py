@@ -292,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
                 "experiment",
                 nargs="?",
                 metavar="name",
-                help="experiment of fig3 or fig4, data set of a sheet, name of a claim",
+                help="experiment of fig3 or fig4, data set of a sheet, a claim",
             )
         if run not in (fetch, prepare):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")

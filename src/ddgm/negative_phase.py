@@ -63,6 +63,20 @@ def from_quadrature(pair: Training, row: dict[str, Any]) -> Tensor:
     return nodes.gather(1, chosen.unsqueeze(2).expand(-1, -1, nodes.shape[2]))
 
 
+def importance_weights(energies: Tensor, samples: Tensor, row: dict[str, Any]) -> Tensor:
+    """exp(-E(x)) / p_G(x) at the generator's samples, adding up to 1 a seed: (S, N), (S, N, *shape) -> (S, N).
+
+    With them the negative phase is an expectation under P_Θ, as Eq. 7 has it, for which the generator is the proposal:
+    what it draws too often or too seldom no longer misleads the energy. p_G is read from the distance to the k-th
+    neighbour in the batch (entropy.py); a weight is cut off at `largest` times the mean (Ionides 2008).
+    """
+    flat = samples.flatten(2)
+    distance = torch.cdist(flat, flat).topk(row["neighbours"] + 1, dim=2, largest=False).values[:, :, -1]
+    log_density = -row["dimensions"] * distance.clamp_min(1e-6).log()
+    weights = torch.softmax(-energies - log_density, 1).clamp_max(row["largest"] / samples.shape[1])
+    return weights / weights.sum(1, keepdim=True)
+
+
 def langevin(
     slope: Callable[[Tensor], Tensor], x: Tensor, steps: int, rate: float, normal: Callable[[int], Tensor]
 ) -> Tensor:

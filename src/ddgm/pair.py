@@ -11,7 +11,7 @@ from ddgm.ensemble import Ensemble, Parameters, join
 from ddgm.entropy import ENTROPIES, Draw
 from ddgm.experiment import build_ensembles, scale_pixels
 from ddgm.generator import prior
-from ddgm.negative_phase import NEGATIVES
+from ddgm.negative_phase import NEGATIVES, importance_weights
 from ddgm.objectives.penalty import gradient_penalty
 
 # Compilation takes half a minute, at most once a machine and shape: shorter trainings do without.
@@ -147,7 +147,9 @@ class Pair:
         x = torch.cat([data, negatives], 1).requires_grad_(penalised)
         energies = self.energy(x, parameters)
         n = data.shape[1]
-        loss = self.objective.energy_loss(energies[:, :n], energies[:, n:])
+        importance = self.row["negative"].get("importance")
+        weights = importance_weights(energies[:, n:].detach(), negatives, importance) if importance else None
+        loss = self.objective.energy_loss(energies[:, :n], energies[:, n:], weights)
         if penalised:
             loss = loss + penalty * gradient_penalty(energies, x)
         return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)

@@ -238,7 +238,8 @@ def _untestable(branch: str, shown: dict[str, Any], measured: list[str]) -> Iter
             known = lists[test["table"]]
             if test["experiment"] not in known:
                 near = nearest(test["experiment"], known)
-                yield f"{branch}.claims.{claim} tests {test['table']} of '{test['experiment']}', of which none are made{near}"
+                here = f"{branch}.claims.{claim} tests {test['table']} of '{test['experiment']}'"
+                yield f"{here}, of which none are made{near}"
 
 
 def _sentence(error: Any) -> str:

@@ -180,7 +180,11 @@ rule claims:
     """Every claim of the paper: what was measured, and a verdict."""
     input:
         "results/paper/metrics/claims.csv",
-        [file for name in select.claim_figures("paper") for file in select.figure(name, "paper")],
+        [
+            file
+            for name in select.claim_figures("paper")
+            for file in select.figure(name, "paper")
+        ],
 
 
 rule fig3:
