@@ -158,7 +158,7 @@ MISTAKES = {
     ),
     "an experiment that does not exist": (
         edit("branches.toy.fig3", ["toy_digit"]),
-        "branches.toy.fig3 shows 'toy_digit', which is no experiment: did you mean 'toy_digits'?",
+        "branches.toy.fig3 names 'toy_digit', which is no experiment: did you mean 'toy_digits'?",
     ),
     "an unknown kind": (
         edit("experiments.mnist.energy.kind", "depp"),
