@@ -42,8 +42,9 @@ def scale_pixels(x: Tensor, limits: tuple[float, float]) -> Tensor:
 
 def save_weights(directory: Path, weights: dict[int, dict[str, dict[str, Tensor]]]) -> None:
     """Write {seed: {net: state dictionary}} as one safetensors file, tensors named seed.net.parameter."""
+    # Copies: a net and its average share their buffers, and safetensors refuses memory that is shared.
     flat = {
-        f"{seed}.{net}.{name}": value.detach().to("cpu").contiguous()
+        f"{seed}.{net}.{name}": value.detach().to("cpu", copy=True).contiguous()
         for seed, nets in weights.items()
         for net, state in nets.items()
         for name, value in state.items()
