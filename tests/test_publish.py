@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import math
 import shutil
 
 import pytest
 from PIL import Image
 
 from conftest import ROOT
+from ddgm.metrics.claims import judge
 from ddgm.metrics.table import write
 
 
@@ -19,18 +21,21 @@ def publish(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    write_page(tmp_path / "README.md", "results")
+    write_page(tmp_path / "README.md", "planar", "claims", "images")
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/data.md", "speed", "memory")
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
-    write(
-        [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))],
-        tmp_path / "results/paper/metrics/four_spin.csv",
-    )
-    model = tmp_path / "results/paper/models/four_spin"
-    model.mkdir(parents=True)
-    provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1, "data_source": "subset: a few"}
-    (model / "provenance.json").write_text(json.dumps(provenance))
+    rows = [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))]
+    rows += [("four_spin", seed, "kl_data_generator", value) for seed, value in ((0, 1.0), (1, math.inf))]
+    results = tmp_path / "results/paper"
+    for name, table in (("four_spin", rows), ("mnist", [("mnist", 0, "spread", 0.9)])):
+        write(table, results / f"metrics/{name}.csv")
+        (results / f"models/{name}").mkdir(parents=True)
+        provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1, "data_source": "subset: a few"}
+        (results / f"models/{name}/provenance.json").write_text(json.dumps(provenance))
+    test = {"experiment": "four_spin", "table": "metrics", "metric": "kl_data_model", "at": None, "seeds": None}
+    at_most = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (1.0, 2.0)]
+    judge({"fits": {"says": "The energy fits", "tests": at_most}}, results, results / "metrics/claims.csv")
     (tmp_path / "results/paper/figures").mkdir()
     Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module
@@ -44,7 +49,8 @@ def write_page(path, *tables):
 def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tmp_path):
     publish.main(["paper"])
     text = (tmp_path / "README.md").read_text()
-    assert "| four-spin, Eq. 15 (`four_spin`) | 2 | KL(D‖T), nats | 1.500 ± 0.707 | 2 min, cpu: a processor" in text
+    assert "| four-spin, Eq. 15 (`four_spin`) | 2 | 1.500 ± 0.707 | ∞ in 1 of 2 | " in text
+    assert "| MNIST (`mnist`) | 1 | variance of samples / of data | 0.900 | 2 min, cpu: a processor" in text
     assert "1 thread(s), on subset: a few |" in text
     assert text.startswith("# before") and text.endswith("after\n")
     assert Image.open(tmp_path / "docs/figures/paper_fig2.png").convert("RGB").getpixel((5, 5)) == (200, 30, 40)
@@ -59,7 +65,7 @@ def test_writing_twice_changes_nothing_and_an_edited_number_is_noticed(publish, 
     assert [page.read_text() for page in pages] == before
     publish.main(["--check"])
     pages[0].write_text(before[0].replace("1.500", "0.500"))
-    with pytest.raises(SystemExit, match=r"README\.md's table of results is not what docs/results says"):
+    with pytest.raises(SystemExit, match=r"README\.md's table of planar is not what docs/results says"):
         publish.main(["--check"])
 
 
@@ -68,3 +74,10 @@ def test_the_speed_of_the_preparation_is_a_table_with_spread_and_machine(publish
     text = (tmp_path / "docs/data.md").read_text()
     assert "| torchvision CenterCrop(148), Resize(64), DataLoader |" in text and "| 1.00 |" in text
     assert " to " in text and "simplejpeg" in text and " MB |" in text
+
+
+def test_a_claim_is_a_row_with_its_verdict_and_what_does_not_hold(publish, tmp_path):
+    publish.main(["paper"])
+    failed = "`four_spin`: kl_data_model is 1.5, and not at most 1"
+    assert f"| The energy fits | partly | 1 of 2 | {failed} |" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "docs/results/paper/claims.csv").exists()

@@ -12,26 +12,28 @@ data; pictures are saved with 256 colours, which keeps the repository small.
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ddgm import parameters
 
 DOCS = Path("docs")
-# What the table shows of an experiment, as far as it was measured.
-SHOWN = {
-    "kl_data_model": "KL(D‖T), nats",
-    "kl_data_generator": "KL(D‖G), nats",
-    "kl_generator_model": "KL(G‖T), nats",
+# What the tables show of an experiment, a column or a row each.
+PLANAR = {
+    "kl_data_model": "KL(D‖T)",
+    "kl_data_generator": "KL(D‖G)",
+    "kl_generator_model": "KL(G‖T)",
     "tv_data_generator": "TV(D, G)",
-    "modes_covered": "share of modes that G covers",
-    "inside_99": "share of samples in D's 99 % region",
-    "wasserstein2": "2-Wasserstein distance of D and G",
-    "wasserstein2_floor": "the same of D and D",
-    "rank_correlation": "rank correlation of −E and log D",
+    "modes_covered": "modes",
+    "inside_99": "in D's 99 %",
+    "rank_correlation_near": "ranks",
+}
+IMAGES = {
     "auroc_inverted": "AUROC, data against inverted data",
     "auroc_shuffled": "AUROC, data against shuffled pixels",
     "auroc_samples": "AUROC, data against samples (½ is best)",
@@ -44,33 +46,80 @@ def publish(branch: str) -> None:
     results, kept = Path("results") / branch, DOCS / "results" / branch
     for folder in (kept, DOCS / "figures"):
         folder.mkdir(parents=True, exist_ok=True)
-    for picture in sorted((results / "figures").glob("fig*.png")):
+    pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
+    for picture in pictures:
         small = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         small.save(DOCS / "figures" / f"{branch}_{picture.name}", optimize=True)
+    for table in (results / "metrics" / "claims.csv", results / "search.csv"):
+        if table.exists():
+            shutil.copyfile(table, kept / table.name)
     for table in sorted((results / "metrics").glob("*.csv")):
+        if table.name == "claims.csv":
+            continue
         shutil.copyfile(table, kept / table.name)
         provenance = results / "models" / table.stem / "provenance.json"
         shutil.copyfile(provenance, kept / f"{table.stem}.provenance.json")
 
 
-def results() -> str:
-    """The published metrics of the paper branch as a Markdown table: mean ± sd over seeds, time and device."""
-    rows = parameters.load("params.yaml")["experiments"]
+def published() -> Iterator[tuple[str, dict[str, Any], pd.DataFrame, dict[str, Any]]]:
+    """Name, row, metrics by seed and provenance of each published experiment of the paper branch."""
+    for name, row in parameters.load("params.yaml")["experiments"].items():
+        file = DOCS / "results/paper" / f"{name}.csv"
+        if file.exists():
+            values = pd.read_csv(file).pivot(index="seed", columns="metric", values="value")
+            yield name, row, values, json.loads(file.with_name(f"{name}.provenance.json").read_text())
+
+
+def measured(values: pd.Series) -> str:
+    """Mean ± standard deviation over seeds; where some are infinite, how many."""
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        return "∞" if infinite == len(values) else f"∞ in {infinite} of {len(values)}"
+    digits = 3 if abs(values.mean()) < 10 else 1
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def planar() -> str:
+    """The published two-dimensional experiments as a Markdown table, a line each."""
+    lines = [f"| experiment | seeds | {' | '.join(PLANAR.values())} | trained in |", "|---" * (len(PLANAR) + 3) + "|"]
+    for name, row, values, about in published():
+        if row["range"] is None:
+            cells = [measured(values[metric]) if metric in values else "" for metric in PLANAR]
+            time = f"{about['seconds'] / 60:.0f} min"
+            lines.append(f"| {row['title']} (`{name}`) | {len(values)} | {' | '.join(cells)} | {time} |")
+    return "\n".join(lines)
+
+
+def images() -> str:
+    """The published image experiments as a Markdown table, a line a metric."""
     lines = ["| experiment | seeds | measured | value | trained in |", "|---|---|---|---|---|"]
-    for name, row in rows.items():
-        file = next(iter(sorted(DOCS.glob(f"results/paper/{name}.csv"))), None)
-        if file is None:
+    for name, row, values, about in published():
+        if row["range"] is None:
             continue
-        about = json.loads(file.with_name(f"{name}.provenance.json").read_text())
-        values = pd.read_csv(file).groupby("metric")["value"].agg(["count", "mean", "std"])
-        for number, metric in enumerate(metric for metric in SHOWN if metric in values.index):
-            count, mean, sd = values.loc[metric]
-            spread = f" ± {sd:.3f}" if count > 1 else ""
+        for number, metric in enumerate(metric for metric in IMAGES if metric in values):
             time = f"{about['seconds'] / 60:.0f} min, {about['device']}, {about['threads']} thread(s)"
             if about.get("data_source", "").startswith(("subset", "drawn")):
                 time += f", on {about['data_source']}"
-            head = (f"{row['title']} (`{name}`)", f"{count:.0f}", time) if not number else ("", "", "")
-            lines.append(f"| {head[0]} | {head[1]} | {SHOWN[metric]} | {mean:.3f}{spread} | {head[2]} |")
+            head = (f"{row['title']} (`{name}`)", f"{len(values)}", time) if not number else ("", "", "")
+            lines.append(f"| {head[0]} | {head[1]} | {IMAGES[metric]} | {measured(values[metric])} | {head[2]} |")
+    return "\n".join(lines)
+
+
+def claims() -> str:
+    """The published verdicts as a Markdown table: a line a claim, and each test that failed."""
+    lines = ["| claim | verdict | tests that hold | what does not |", "|---|---|---|---|"]
+    file = DOCS / "results/paper/claims.csv"
+    tests = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["claim"])
+    for _, rows in tests.groupby("claim", sort=False):
+        failed = [
+            f"`{test.experiment}`: {test.metric} is {test.mean:.3g}, and not {test.comparison} {test.threshold:g}"
+            for test in rows[~rows["holds"]].itertuples()
+        ]
+        first = rows.iloc[0]
+        lines.append(
+            f"| {first['says']} | {first['verdict']} | {rows['holds'].sum()} of {len(rows)} | {'; '.join(failed)} |"
+        )
     return "\n".join(lines)
 
 
@@ -106,7 +155,13 @@ def about_machine(benchmark: str) -> str:
     )
 
 
-TABLES = [(Path("README.md"), results), (DOCS / "data.md", speed), (DOCS / "data.md", memory)]
+TABLES = [
+    (Path("README.md"), planar),
+    (Path("README.md"), images),
+    (Path("README.md"), claims),
+    (DOCS / "data.md", speed),
+    (DOCS / "data.md", memory),
+]
 
 
 def filled(text: str, table: Callable[[], str]) -> str:
