@@ -28,8 +28,12 @@ TRACE = pd.DataFrame(
 )
 CHAINS, GENERATOR = "Langevin from one mode", "generator"
 MIXING = pd.DataFrame(
-    [("spin", 0, GENERATOR, 1, 0.01, "error", 0.02), ("spin", 0, CHAINS, 0, 0.0, "error", 0.75)]
-    + [("spin", 0, CHAINS, 500, 9.0, "error", 0.6), ("spin", 0, CHAINS, 500, 9.0, "slowdown", math.inf)],
+    [
+        ("spin", 0, GENERATOR, 1, 0.01, "error", 0.02),
+        ("spin", 0, CHAINS, 0, 0.0, "error", 0.75),
+        ("spin", 0, CHAINS, 500, 9.0, "error", 0.6),
+        ("spin", 0, CHAINS, 500, 9.0, "slowdown", math.inf),
+    ],
     columns=["experiment", "seed", "sampler", "step", "seconds", "metric", "value"],
 )
 
