@@ -49,6 +49,7 @@ lint: setup ## ruff, snakefmt, snakemake --lint, dvc.yaml in step with the DAG
 bench: setup ## speed and memory beside a plain loop (FACES=a folder with CelebA's files)
 	python benchmarks/preparation.py $(FACES)
 	python benchmarks/preparation.py $(FACES) --memory
+	python benchmarks/training.py
 	python workflow/publish.py tables
 
 format: setup ## rewrite the sources in the house's format

@@ -44,9 +44,10 @@ rule all:
 
 
 rule toy:
-    """All four figures, metrics and curves on small stand-ins."""
+    """All four figures, metrics, claims, curves and a search on small stand-ins."""
     input:
         select.everything("toy"),
+        "results/toy/search.csv",
 
 
 # DVC's side of every run: see docs/engines.md.

@@ -9,12 +9,10 @@ into a folder are not timed. Nothing heavy is imported here: the processes that 
 """
 
 import argparse
-import csv
 import hashlib
 import io
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,10 +24,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from result import write
+
 from ddgm.datasets import celeba
 from ddgm.datasets.verify import verify_raw_files
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "benchmarks"
 COMMON = {"kind": "celeba", "draw": None, "folder": None, "side": 64, "crop": None, "max_images": None}
 CROP = 148
 MORE = 10  # times the faces, for the memory
@@ -212,28 +211,13 @@ def multiply(folder: Path, target: Path, times: int) -> None:
     (target / celeba.PARTITION).write_text("".join(lines))
 
 
-def write(name: str, lines: list[dict[str, object]]) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(lines)
-    about = {"python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
-    (RESULTS / f"{name}.json").write_text(json.dumps(about | machine(), indent=2) + "\n")
-
-
-def machine() -> dict[str, str]:
+def versions() -> dict[str, str]:
     import PIL
     import simplejpeg
-    import torch
     import torchvision
     from PIL import features
 
-    from ddgm.provenance import code_version, device_name
-
     return {
-        "code": code_version(),
-        "processor": device_name(torch.device("cpu")),
         "pillow": PIL.__version__,
         "libjpeg_turbo": str(features.version("libjpeg_turbo")),
         "simplejpeg": simplejpeg.__version__,
@@ -258,7 +242,7 @@ def main() -> None:
             lines = list(measure_memory(asked.folder, Path(work)))
         else:
             lines = list(measure_speed(asked.folder, asked.repeats, Path(work)))
-    write("preparation_memory" if asked.memory else "preparation_speed", lines)
+    write("preparation_memory" if asked.memory else "preparation_speed", lines, versions())
     for line in lines:
         print(*line.values(), sep="\t")
 

@@ -24,6 +24,7 @@ pytestmark = [
 ]
 
 TOY_SETS = ("four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms")
+TOY_CLAIMS = tuple(yaml.safe_load((PROJECT / "params.yaml").read_text())["branches"]["toy"]["claims"])
 STAND_IN = f"""#!{sys.executable} -IS
 import argparse, hashlib, json, os, pathlib, sys
 
@@ -40,21 +41,43 @@ outputs = {{
     "fetch": ["data/raw/" + "/".join(words)],
     "prepare": ["data/prepared/" + "/".join(words) + end for end in (".npy", ".csv", "_faults.csv", ".json")],
     "describe": [f"{{results}}/data/{{name}}.csv"],
-    "train": [model + end for end in ("weights.safetensors", "history.csv", "experiment.json", "provenance.json")],
+    "train": [model + end for end in ("weights.safetensors", "snapshots.safetensors", "history.csv", "experiment.json",
+                                      "provenance.json")],
     "sample": [f"{{results}}/samples/{{name}}.npz"],
     "evaluate": [f"{{results}}/metrics/{{name}}.csv"],
+    "trace": [f"{{results}}/traces/{{name}}.csv"],
+    "mix": [f"{{results}}/mixing/{{name}}.csv"],
+    "search": [f"{{results}}/search/{{name}}.csv"],
+    "rank": [f"{{results}}/search.csv"],
+    "judge": [f"{{results}}/metrics/claims.csv"],
     "tabulate": [f"{{results}}/metrics.csv"],
     "draw": [f"{{results}}/figures/{{'_'.join(words)}}.{{kind}}" for kind in ("png", "pdf")],
 }}[verb]
 shown = [key.split(".")[1] for key in params if key.endswith(".title")]
-prepared = f"data/prepared/{{name}}/train.npy"
+rows = [value for key, value in params.items() if key.startswith("experiments.") and isinstance(value, dict)]
+tests = [test for about in params.get(f"branches.{{args.branch}}.claims", {{}}).values() for test in about["tests"]]
+figure = params.get(f"branches.{{args.branch}}.claims.{{name}}.figure")
+place = figure if figure in ("traces", "mixing") else "metrics"
+prepared, arrays = f"data/prepared/{{name}}/train.npy", [f"data/prepared/{{row['dataset']}}/train.npy" for row in rows]
+samples = [f"{{results}}/samples/{{one}}.npz" for one in shown]
+drawn = {{
+    "curves": [f"{{results}}/models/{{one}}/history.csv" for one in shown],
+    "sheet": [prepared],
+    "claim": [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place}}/{{one}}.csv" for one in shown],
+    "fig2_extended": samples + [f"{{results}}/metrics/{{one}}.csv" for one in shown],
+}}
 inputs = {{
     "describe": [prepared],
-    "train": [f"data/prepared/{{params[key]['dataset']}}/train.npy" for key in params if verb == "train"],
+    "train": arrays,
     "sample": [f"{{model}}weights.safetensors"],
     "evaluate": [f"{{model}}weights.safetensors"],
+    "trace": [f"{{model}}snapshots.safetensors"],
+    "mix": [f"{{model}}weights.safetensors"],
+    "search": arrays,
+    "rank": [f"{{results}}/search/{{one}}.csv" for one in params.get(f"branches.{{args.branch}}.searched", [])],
+    "judge": [f"{{results}}/{{test['table']}}/{{test['experiment']}}.csv" for test in tests],
     "tabulate": [f"{{results}}/metrics/{{one}}.csv" for one in shown],
-    "draw": [f"{{results}}/samples/{{one}}.npz" for one in shown if name != "curves"] + [prepared] * ("sheet" in words),
+    "draw": drawn.get(words[0], samples) if words else [],
 }}.get(verb, [])
 with open(os.environ["MADE"], "a") as made:
     print(outputs[0], file=made)
@@ -299,6 +322,7 @@ def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
     stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_curves-toy"}
     stages |= {"draw_fig4-toy-toy_faces", "draw_fig4-toy-toy_rooms"}
     stages |= {f"draw_sheet-toy-{name}" for name in TOY_SETS}
+    stages |= {"draw_fig2_extended-toy", *(f"draw_claim-toy-{name}" for name in TOY_CLAIMS)}
     edit_module(work, "style")
     assert work.changed() == stages
     assert work.makes("snakemake --cores 2 toy") == stages

@@ -46,7 +46,7 @@ def edit(key, value):
     def change(rows):
         *path, last = key.split(".")
         for part in path:
-            rows = rows[part]
+            rows = rows[int(part) if part.isdigit() else part]
         if value is None:
             del rows[last]
         else:
@@ -167,6 +167,58 @@ MISTAKES = {
     "a key of another optimiser": (
         edit("experiments.four_spin.optimiser.beta1", 0.5),
         "experiments.four_spin.optimiser has an unknown key 'beta1'",
+    ),
+    "a penalty that cannot fall to nothing": (
+        edit("experiments.four_spin_neighbour.objective.penalty_end", 0.0),
+        "experiments.four_spin_neighbour.objective has a penalty of 0 at one end of training: write 0 at both ends",
+    ),
+    "a penalty that cannot rise from nothing": (
+        edit("experiments.four_spin.objective.penalty_end", 0.1),
+        "experiments.four_spin.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none",
+    ),
+    "chains for pixels": (
+        edit("experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "spread": 1.0}),
+        "experiments.mnist.negative.kind is 'persistent', which is for points: write generator",
+    ),
+    "a key of another negative phase": (
+        edit("experiments.four_spin_exact.negative.reuse_latent", False),
+        "experiments.four_spin_exact.negative has an unknown key 'reuse_latent'",
+    ),
+    "a trace of an experiment without snapshots": (
+        edit("experiments.four_spin_gan.schedule.snapshots", 0),
+        "branches.paper.traced names 'four_spin_gan', whose schedule.snapshots is 0: write how often its weights are",
+    ),
+    "a name in traced that is none": (
+        edit("branches.toy.traced", ["toy_two_spirl"]),
+        "branches.toy.traced names 'toy_two_spirl', which is no experiment: did you mean 'toy_two_spiral'?",
+    ),
+    "a name in compared that is none": (
+        edit("branches.toy.compared", ["toy_gan"]),
+        "branches.toy.compared names 'toy_gan', which is no experiment",
+    ),
+    "chains on the energy of pixels": (
+        edit("branches.paper.mixed", ["mnist"]),
+        "branches.paper.mixed names 'mnist', whose data are not two-dimensional",
+    ),
+    "a search on pixels": (
+        edit("branches.paper.searched", ["mnist"]),
+        "branches.paper.searched names 'mnist', whose data are not two-dimensional",
+    ),
+    "a claim on an experiment that is not measured": (
+        edit("branches.toy.claims.samples_follow_energy.tests.0.experiment", "four_spin"),
+        "branches.toy.claims.samples_follow_energy tests metrics of 'four_spin', of which none are made: did you mean",
+    ),
+    "a claim on a trace that is not made": (
+        edit("branches.toy.claims.samples_follow_energy.tests.0.table", "traces"),
+        "branches.toy.claims.samples_follow_energy tests traces of 'toy_four_spin', of which none are made: did you",
+    ),
+    "a claim on chains that are not run": (
+        edit("branches.toy.mixed", []),
+        "branches.toy.claims.mcmc_mixes_badly tests mixing of 'toy_two_spiral', of which none are made: allowed are",
+    ),
+    "a claim that compares in its own words": (
+        edit("branches.toy.claims.mcmc_mixes_badly.tests.0.comparison", "above"),
+        'branches.toy.claims.mcmc_mixes_badly.tests.0.comparison is "above": allowed are at most, at least',
     ),
     "a figure of points in Figure 2's list": (
         edit("branches.paper.fig2", ["mnist"]),

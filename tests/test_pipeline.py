@@ -32,6 +32,7 @@ def run(project, command, code=0):
     return done.stdout
 
 
+TOY_CLAIMS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["branches"]["toy"]["claims"])
 TOY_SETS = ["four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms"]
 
 
@@ -58,8 +59,8 @@ def toy(project):
 
 def test_every_figure_of_the_toy_branch_is_a_picture(toy):
     figures = toy / "results/toy/figures"
-    names = ["fig1", "fig2", "fig3_toy_digits", "fig4_toy_faces", "fig4_toy_rooms", "curves"]
-    names += [f"sheet_{name}" for name in TOY_SETS]
+    names = ["fig1", "fig2", "fig2_extended", "fig3_toy_digits", "fig4_toy_faces", "fig4_toy_rooms", "curves"]
+    names += [f"sheet_{name}" for name in TOY_SETS] + [f"claim_{name}" for name in TOY_CLAIMS]
     for name in names:
         picture = np.asarray(Image.open(figures / f"{name}.png").convert("RGB"))
         assert min(picture.shape[:2]) > 300 and picture.std() > 5, f"{name} is blank"
@@ -70,12 +71,33 @@ def test_every_figure_of_the_toy_branch_is_a_picture(toy):
 def test_every_experiment_of_the_toy_branch_is_measured(toy):
     summary = pd.read_csv(toy / "results/toy/metrics.csv")
     branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
-    assert set(summary["experiment"]) == {name for figure in ("fig2", "fig3", "fig4") for name in branch[figure]}
+    lists = ("fig2", "fig3", "fig4", "compared")
+    assert set(summary["experiment"]) == {name for figure in lists for name in branch[figure]}
     assert summary["mean"].notna().all()
-    planar = summary[summary["metric"] == "kl_data_generator"]
+    # A GAN may lose modes, and is there to show it.
+    planar = summary[(summary["metric"] == "kl_data_generator") & ~summary["experiment"].str.endswith("_gan")]
+    assert set(planar["experiment"]) == {"toy_four_spin", "toy_two_spiral"}
     assert (planar["mean"] < 1.5).all(), "a trained generator is nearer to the data than a blind one"
     digits = summary[(summary["experiment"] == "toy_digits") & (summary["metric"] == "auroc_noise")]
     assert (digits["mean"] > 0.9).all(), "a trained energy tells digits from noise"
+
+
+def test_every_claim_of_the_toy_branch_has_a_verdict(toy):
+    verdicts = pd.read_csv(toy / "results/toy/metrics/claims.csv")
+    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    tests = [(claim, test["metric"]) for claim, about in branch["claims"].items() for test in about["tests"]]
+    assert list(zip(verdicts["claim"], verdicts["metric"], strict=True)) == tests
+    assert set(verdicts["verdict"]) <= {"reproduced", "partly", "not reproduced"}
+    integrable = verdicts[verdicts["claim"] == "energy_is_integrable"]
+    assert (integrable["verdict"] == "reproduced").all(), "bounded features and a quadratic term"
+
+
+def test_traces_and_chains_are_tables_with_a_row_for_each_seed(toy):
+    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    for folder, names in (("traces", branch["traced"]), ("mixing", branch["mixed"])):
+        assert {path.stem for path in (toy / "results/toy" / folder).iterdir()} == set(names)
+        for name in names:
+            assert set(pd.read_csv(toy / f"results/toy/{folder}/{name}.csv")["seed"]) == {0, 1}, name
 
 
 def test_the_report_is_one_page_with_every_figure_and_its_caption(toy):

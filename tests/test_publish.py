@@ -24,6 +24,7 @@ def publish(tmp_path, monkeypatch):
     write_page(tmp_path / "README.md", "planar", "claims", "images")
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/data.md", "speed", "memory")
+    write_page(tmp_path / "docs/method.md", "training")
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
     rows = [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))]
     rows += [("four_spin", seed, "kl_data_generator", value) for seed, value in ((0, 1.0), (1, math.inf))]
@@ -81,3 +82,28 @@ def test_a_claim_is_a_row_with_its_verdict_and_what_does_not_hold(publish, tmp_p
     failed = "`four_spin`: kl_data_model is 1.5, and not at most 1"
     assert f"| The energy fits | partly | 1 of 2 | {failed} |" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "docs/results/paper/claims.csv").exists()
+
+
+TRAINING = """experiment,what,threads,steps,seed_steps_per_second,slowest,fastest,times_plain,compilation_seconds
+four_spin,ddgm,1,1000,1500,1400,1600,5.00,31.4
+four_spin,ddgm,2,1000,1200,1100,1300,4.00,33.0
+four_spin,plain PyTorch,1,1000,300,290,310,1.00,0.0
+four_spin,plain PyTorch,2,1000,250,240,260,0.83,0.0
+"""
+
+
+def test_each_loop_is_shown_with_the_threads_it_is_fastest_with(publish, tmp_path):
+    (tmp_path / "docs/results/benchmarks/training_speed.csv").write_text(TRAINING)
+    about = {"python": "3", "cores": 2, "code": "c", "processor": "a processor", "torch": "2"}
+    (tmp_path / "docs/results/benchmarks/training_speed.json").write_text(json.dumps(about))
+    publish.main(["tables"])
+    text = (tmp_path / "docs/method.md").read_text()
+    assert "| `four_spin` | ddgm | 1 | 1,500 (1,400 to 1,600) | 5.00 | 31 s, once |" in text
+    assert "| `four_spin` | plain PyTorch | 1 | 300 (290 to 310) | 1.00 | none |" in text
+    assert "1,200" not in text and "a processor, 2 cores; code c; PyTorch 2, Python 3." in text
+
+
+def test_a_table_that_was_never_measured_says_so(publish, tmp_path):
+    (tmp_path / "docs/results/benchmarks/training_speed.csv").unlink(missing_ok=True)
+    publish.main(["tables"])
+    assert "Not measured yet: `make bench` does." in (tmp_path / "docs/method.md").read_text()

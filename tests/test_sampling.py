@@ -9,7 +9,7 @@ import ddgm
 from ddgm.experiment import scale_pixels
 from ddgm.metrics import energies as evidence
 from ddgm.metrics.table import tabulate, write
-from ddgm.sampling import draw_in_parts, draw_samples, interpolate, sample, to_pixels
+from ddgm.sampling import BOX, draw_in_parts, draw_samples, histogram, interpolate, sample, to_pixels
 from ddgm.training import train
 
 
@@ -20,7 +20,7 @@ def digit_model(digit_row, digit_data, tmp_path):
     return tmp_path / "model"
 
 
-SAMPLING = {"seed": 0, "samples": 40, "images": 25, "rows": 3, "steps": 5, "grid": 12}
+SAMPLING = {"seed": 0, "samples": 40, "images": 25, "rows": 3, "steps": 5, "grid": 12, "histogram": 900}
 
 
 def test_pixels_come_back_from_their_scaling_as_they_were():
@@ -52,6 +52,30 @@ def test_planar_samples_come_with_the_energy_and_the_data_on_one_grid(planar_row
     with torch.no_grad():
         at = energy(torch.tensor([[x, y]])).item()
     assert arrays["energy"][1, 2, 7] == pytest.approx(at, rel=1e-4), "indexed [y, x]"
+    assert arrays["generator_density"].shape == (2, 12, 12) and arrays["generator_density"].dtype == np.float32
+    mass = arrays["generator_density"].sum((1, 2)) * (2 * BOX / 12) ** 2
+    assert (mass <= 1 + 1e-5).all() and not (arrays["generator_density"][0] == arrays["generator_density"][1]).all()
+
+
+def test_the_histogram_is_the_density_of_the_same_samples_y_before_x():
+    """Samples of N((1, -1), 0.3²): mass 1, and the most of it in the row of y = -1 and the column of x = 1."""
+
+    class Drawn(torch.nn.Module):
+        latent = 2
+
+        def forward(self, z):
+            return torch.tensor([1.0, -1.0]) + 0.3 * torch.erfinv(0.999 * z) * 2**0.5
+
+    n, side = 20_000, 12
+    found = histogram(Drawn(), n, 64, torch.Generator().manual_seed(0), side)
+    area = (2 * BOX / side) ** 2
+    assert found.sum() * area == pytest.approx(1, abs=1e-6)
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    centres = (np.arange(side) + 0.5) * 2 * BOX / side - BOX
+    assert abs(centres[y] + 1) < 0.5 and abs(centres[x] - 1) < 0.5
+    samples = draw_samples(Drawn(), n, 64, torch.Generator().manual_seed(0)).numpy()
+    inside = (np.abs(samples - [centres[x], centres[y]]) < BOX / side).all(1)
+    assert found[y, x] * area == pytest.approx(inside.mean(), abs=1e-6)
 
 
 def test_interpolations_begin_and_end_at_the_end_points_samples(digit_model):

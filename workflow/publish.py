@@ -1,4 +1,4 @@
-"""Keep a branch's finished results in docs/, and write their numbers into the tables of README.md and docs/data.md.
+"""Keep a branch's finished results in docs/, and write their numbers into the tables of README.md and docs/.
 
 python workflow/publish.py paper     copy figures, metrics and provenance from results/paper, then write the tables
 python workflow/publish.py toy       the same for the toy branch
@@ -146,12 +146,32 @@ def memory() -> str:
     return "\n".join([*lines, "", about_machine("preparation_memory")])
 
 
+def training() -> str:
+    """The speed of training as a Markdown table: each competitor with the number of threads it is fastest with."""
+    file = DOCS / "results/benchmarks/training_speed.csv"
+    if not file.exists():
+        return "Not measured yet: `make bench` does."
+    rates = pd.read_csv(file)
+    lines = ["| experiment | what | threads | steps × seeds per second | times plain | compilation |"]
+    lines.append("|---|---|---|---|---|---|")
+    fastest = rates.groupby(["experiment", "what"], sort=False)["seed_steps_per_second"].idxmax()
+    for run in rates.loc[fastest].itertuples():
+        speed = f"{run.seed_steps_per_second:,} ({run.slowest:,} to {run.fastest:,})"
+        compilation = f"{run.compilation_seconds:.0f} s, once" if run.compilation_seconds else "none"
+        lines.append(
+            f"| `{run.experiment}` | {run.what} | {run.threads} | {speed} | {run.times_plain:.2f} | {compilation} |"
+        )
+    return "\n".join([*lines, "", about_machine("training_speed")])
+
+
 def about_machine(benchmark: str) -> str:
     """On what a benchmark was run, in one line."""
     about = json.loads((DOCS / f"results/benchmarks/{benchmark}.json").read_text())
+    libraries = {"pillow": "Pillow", "simplejpeg": "simplejpeg", "torchvision": "torchvision", "torch": "PyTorch"}
+    versions = [f"{name} {about[key]}" for key, name in libraries.items() if key in about]
     return (
-        f"{about['processor']}, {about['cores']} cores; code {about['code']}; Pillow {about['pillow']}, simplejpeg "
-        f"{about['simplejpeg']}, torchvision {about['torchvision']}, Python {about['python']}."
+        f"{about['processor']}, {about['cores']} cores; code {about['code']}; {', '.join(versions)}, "
+        f"Python {about['python']}."
     )
 
 
@@ -161,6 +181,7 @@ TABLES = [
     (Path("README.md"), claims),
     (DOCS / "data.md", speed),
     (DOCS / "data.md", memory),
+    (DOCS / "method.md", training),
 ]
 
 

@@ -1,0 +1,160 @@
+"""Verdicts on the paper's claims follow from small tables as they should."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from ddgm.errors import UserError
+from ddgm.figures import claims as figures
+from ddgm.metrics import claims
+from ddgm.metrics.claims import holds, judge, values_of, verdict
+
+
+def a_test(**changed):
+    return {
+        "experiment": "spin", "table": "metrics", "metric": "kl", "at": None, "comparison": "at most",
+        "threshold": 0.5, "seeds": None,
+    } | changed  # fmt: skip
+
+
+METRICS = pd.DataFrame(
+    [("spin", 0, "kl", 0.1), ("spin", 1, "kl", 0.3), ("spin", 0, "modes", 1.0), ("spin", 1, "modes", 0.5)],
+    columns=["experiment", "seed", "metric", "value"],
+)
+TRACE = pd.DataFrame(
+    [("spin", seed, step, "cosine", seed + step / 100) for seed in (0, 1) for step in (16, 100, 20)],
+    columns=["experiment", "seed", "step", "metric", "value"],
+)
+CHAINS, GENERATOR = "Langevin from one mode", "generator"
+MIXING = pd.DataFrame(
+    [
+        ("spin", 0, GENERATOR, 1, 0.01, "error", 0.02),
+        ("spin", 0, CHAINS, 0, 0.0, "error", 0.75),
+        ("spin", 0, CHAINS, 500, 9.0, "error", 0.6),
+        ("spin", 0, CHAINS, 500, 9.0, "slowdown", math.inf),
+    ],
+    columns=["experiment", "seed", "sampler", "step", "seconds", "metric", "value"],
+)
+
+
+def test_a_metric_has_a_value_for_each_seed():
+    assert values_of(a_test(), METRICS).to_dict() == {0: 0.1, 1: 0.3}
+
+
+@pytest.mark.parametrize(("at", "step"), [("first", 16), ("last", 100)])
+def test_a_trace_is_looked_at_where_it_begins_or_ends(at, step):
+    """By its steps and not by the order of its rows."""
+    found = values_of(a_test(table="traces", metric="cosine", at=at), TRACE)
+    assert found.to_dict() == {0: step / 100, 1: 1 + step / 100}
+
+
+def test_a_sampler_is_looked_at_at_its_last_step():
+    chains = a_test(table="mixing", metric="error", at=CHAINS)
+    assert values_of(chains, MIXING).tolist() == [0.6]
+    assert values_of(chains | {"at": GENERATOR}, MIXING).tolist() == [0.02]
+    assert values_of(chains | {"metric": "slowdown"}, MIXING).tolist() == [math.inf]
+
+
+@pytest.mark.parametrize(
+    ("test", "table", "sentence"),
+    [
+        (a_test(metric="kll"), METRICS, "asks for kll of spin, and metrics/spin.csv has none: allowed are kl, modes"),
+        (
+            a_test(table="mixing", metric="slowdown", at=GENERATOR),
+            MIXING,
+            "asks for slowdown at 'generator' of spin, and mixing/spin.csv has none",
+        ),
+        (a_test(table="traces", metric="kl", at="last"), TRACE, "traces/spin.csv has none: allowed are cosine"),
+    ],
+)
+def test_what_the_table_does_not_have_is_one_sentence(test, table, sentence):
+    with pytest.raises(UserError) as error:
+        values_of(test, table)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "comparison", "threshold", "seeds", "expected"),
+    [
+        ([0.1, 0.8], "at most", 0.5, None, True),  # the mean is 0.45
+        ([0.1, 0.8], "at most", 0.4, None, False),
+        ([0.1, 0.8], "at least", 0.4, None, True),
+        ([0.5, 0.5], "at most", 0.5, None, True),  # the threshold itself is allowed
+        ([1.0, 1.0], "at least", 1.0, None, True),
+        ([1.0, 0.9, 1.0], "at least", 1.0, 2, True),  # so many seeds
+        ([1.0, 0.9, 1.0], "at least", 1.0, 3, False),
+        ([0.1, 0.2, 9.0], "at most", 0.3, 2, True),  # a mean would say no
+        ([math.inf, math.inf], "at least", 100, None, True),
+        ([math.inf, 5.0], "at least", 100, None, True),  # one that never arrived makes the mean infinite
+        ([math.inf, 5.0], "at least", 100, 2, False),
+        ([0.1, math.inf], "at most", 0.15, None, False),
+        ([math.nan, 1.0], "at least", 0.5, 2, False),  # what is no number holds nothing
+    ],
+)
+def test_a_test_holds_by_the_mean_or_by_so_many_seeds(values, comparison, threshold, seeds, expected):
+    test = a_test(comparison=comparison, threshold=threshold, seeds=seeds)
+    assert holds(test, pd.Series(values)) is expected
+
+
+def test_a_verdict_is_partly_when_some_tests_hold():
+    assert verdict([True, True]) == "reproduced"
+    assert verdict([True, False]) == verdict([False, True]) == "partly"
+    assert verdict([False, False]) == "not reproduced"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A branch's results with one table of each kind."""
+    for kind, table in (("metrics", METRICS), ("traces", TRACE), ("mixing", MIXING)):
+        (tmp_path / kind).mkdir()
+        table.to_csv(tmp_path / kind / "spin.csv", index=False)
+    return tmp_path
+
+
+CLAIMS = {
+    "follows": {
+        "says": "(a) It follows",
+        "figure": "measures",
+        "tests": [a_test(threshold=0.2), a_test(metric="modes", comparison="at least", threshold=1.0, seeds=2)],
+    },
+    "converges": {
+        "says": "(f) It converges, at the end",
+        "figure": "traces",
+        "tests": [a_test(table="traces", metric="cosine", at="last", comparison="at least", threshold=0.9)],
+    },
+    "mixes": {
+        "says": "(c) It mixes",
+        "figure": "mixing",
+        "tests": [
+            a_test(table="mixing", metric="slowdown", at=CHAINS, threshold=1.0),
+            a_test(table="mixing", metric="error", at=CHAINS, threshold=0.1),
+        ],
+    },
+}
+
+
+def test_each_test_is_a_row_with_its_claims_verdict(folder):
+    judge(CLAIMS, folder, folder / "claims.csv")
+    rows = pd.read_csv(folder / "claims.csv")
+    assert list(rows.columns) == claims.COLUMNS
+    assert rows["claim"].tolist() == ["follows", "follows", "converges", "mixes", "mixes"]
+    assert rows["verdict"].tolist() == ["partly", "partly", "reproduced", "not reproduced", "not reproduced"]
+    assert rows["holds"].tolist() == [True, False, True, False, False]
+    assert rows["wanted"].tolist() == ["the mean", "2 seeds", "the mean", "the mean", "the mean"]
+    assert rows["mean"].tolist() == pytest.approx([0.2, 0.75, 1.5, math.inf, 0.6])
+    assert rows["sd"][0] == pytest.approx(0.1414, rel=1e-3) and math.isnan(rows["sd"][3])
+    assert rows["seeds"].tolist() == [2, 2, 2, 1, 1] and rows["says"][2] == "(f) It converges, at the end"
+
+
+def test_the_figures_can_be_drawn_from_what_the_judge_writes(folder):
+    """Every column that a claim's figure reads is there, under its name and with its words."""
+    judge(CLAIMS, folder, folder / "claims.csv")
+    for claim, expected in (("follows", "partly"), ("converges", "reproduced"), ("mixes", "not reproduced")):
+        read = figures.read_claim(claim, folder / "claims.csv")
+        assert read.verdict == expected and len(read.tests) == len(CLAIMS[claim]["tests"])
+        assert read.tests["holds"].tolist() == {"follows": [True, False], "converges": [True]}.get(claim, [False] * 2)
+    tables, titles = {"spin": folder / "metrics/spin.csv"}, {"spin": "four-spin"}
+    pictures = [folder / "claim.png", folder / "claim.pdf"]
+    figures.measures("follows", folder / "claims.csv", tables, titles, pictures)
+    assert all(picture.stat().st_size > 1000 for picture in pictures)

@@ -1,0 +1,192 @@
+"""The energy's negative samples, whatever they come from, and what changes along a training."""
+
+import numpy as np
+import pytest
+import torch
+
+from ddgm.errors import UserError
+from ddgm.experiment import load, load_snapshots
+from ddgm.negative_phase import NEGATIVES
+from ddgm.pair import Pair
+from ddgm.training import Run, snapshot_steps, train
+
+CPU = torch.device("cpu")
+KINDS = {
+    "generator": {"kind": "generator", "reuse_latent": False, "importance": None},
+    "langevin": {"kind": "langevin", "steps": 3, "rate": 0.01, "spread": 1.5},
+    "persistent": {"kind": "persistent", "steps": 3, "rate": 0.01, "spread": 1.5},
+    "quadrature": {"kind": "quadrature", "half_width": 3.6, "nodes": 24},
+}
+
+
+def negatives(pair):
+    return NEGATIVES[pair.row["negative"]["kind"]](pair, pair.row["negative"])
+
+
+def gaussian_energies(mean, sd):
+    """E of N(mean, sd² I), and its slope."""
+    at = torch.tensor(mean)
+    return lambda x: (x - at).square().sum(-1) / (2 * sd**2), lambda x: (x - at) / sd**2
+
+
+@pytest.fixture(params=KINDS)
+def row(request, planar_row):
+    planar_row["negative"] = KINDS[request.param]
+    return planar_row
+
+
+@pytest.fixture
+def array(planar_data, tmp_path):
+    np.save(tmp_path / "train.npy", planar_data.numpy())
+    return tmp_path / "train.npy"
+
+
+def test_negatives_are_a_batch_a_seed_without_a_gradient(row, planar_data):
+    pair = Pair(row, planar_data, CPU)
+    pair.round()
+    x = negatives(pair)
+    assert x.shape == (2, 32, 2) and not x.requires_grad
+    assert torch.isfinite(x).all() and x.std() > 0.01
+    assert not torch.equal(x[0], x[1]), "each seed has its own"
+
+
+def test_the_seeds_beside_a_seed_do_not_matter_to_its_negatives(row, planar_data):
+    together, alone = Pair(row, planar_data, CPU), Pair({**row, "seeds": [1]}, planar_data, CPU)
+    for _ in range(2):
+        torch.testing.assert_close(negatives(together)[1], negatives(alone)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_reused_latent_is_the_generators_last_and_another_is_drawn_anew(planar_row, planar_data):
+    planar_row["negative"] = {**KINDS["generator"], "reuse_latent": True}
+    pair = Pair(planar_row, planar_data, CPU)
+    latent = pair.draw_latent()
+    assert torch.equal(negatives(pair), pair.sampled(latent)) and torch.equal(negatives(pair), pair.sampled(latent))
+    pair.row["negative"] = KINDS["generator"]
+    assert not torch.equal(negatives(pair), pair.sampled(latent))
+
+
+def test_quadrature_draws_from_the_energy_itself(planar_row, planar_data):
+    """E of a Gaussian off the middle: the mean and the sd of what is drawn, and not always at the same nodes."""
+    planar_row["negative"] = {"kind": "quadrature", "half_width": 3.6, "nodes": 48}
+    planar_row["schedule"]["batch"] = 4000
+    pair = Pair(planar_row, planar_data, CPU)
+    pair.energies, _ = gaussian_energies([0.5, -0.8], 0.4)
+    x = negatives(pair)
+    torch.testing.assert_close(x.mean(1), torch.tensor([[0.5, -0.8]] * 2), atol=0.04, rtol=0)
+    torch.testing.assert_close(x.std(1), torch.full((2, 2), 0.4), atol=0.03, rtol=0)
+    first, second = set(x[0, :, 0].tolist()), set(negatives(pair)[0, :, 0].tolist())
+    assert len(first) <= 48 and not first & second, "the grid is shifted at each update"
+
+
+def test_persistent_chains_go_on_and_short_ones_start_anew(planar_row, planar_data):
+    """Slow chains on a Gaussian's energy: after many updates the persistent ones are there, the short ones at noise."""
+    sd = {}
+    for kind in ("persistent", "langevin"):
+        planar_row["negative"] = {"kind": kind, "steps": 5, "rate": 0.002, "spread": 2.0}
+        planar_row["schedule"]["batch"] = 1000
+        pair = Pair(planar_row, planar_data, CPU)
+        _, pair.slope = gaussian_energies([0.0, 0.0], 0.3)
+        for _ in range(40):
+            x = negatives(pair)
+        sd[kind] = x.std().item()
+        assert (pair.chains is None) == (kind == "langevin")
+    assert sd["persistent"] == pytest.approx(0.3, rel=0.05)
+    # Each step of a short chain takes a share rate/sd² off where it began.
+    left = 2.0 * (1 - 0.002 / 0.3**2) ** 5
+    assert sd["langevin"] == pytest.approx(left, rel=0.05)
+
+
+def test_persistent_chains_are_where_the_last_update_left_them(planar_row, planar_data):
+    planar_row["negative"] = KINDS["persistent"]
+    pair = Pair(planar_row, planar_data, CPU)
+    first = negatives(pair)
+    assert torch.equal(pair.chains, first)
+    saved = pair.state()
+    second = negatives(pair)
+    pair.restore(saved)
+    assert torch.equal(pair.chains, first) and torch.equal(negatives(pair), second)
+
+
+def test_importance_weights_reach_the_energys_gradient(planar_row, planar_data):
+    """Equal weights are no weights; a weighted negative phase is a sum over samples with those weights."""
+    found = {}
+    for name, importance in (("none", None), ("some", {"neighbours": 3, "dimensions": 2, "largest": 20.0})):
+        planar_row["negative"] = {**KINDS["generator"], "importance": importance}
+        pair = Pair(planar_row, planar_data, CPU)
+        data, x = pair.examples(), pair.sampled(pair.draw_latent())
+        found[name], _, _ = pair.energy_gradient(pair.energy.flat, x, data, torch.tensor(0.0))
+    assert torch.isfinite(found["some"]).all() and not torch.allclose(found["none"], found["some"], atol=1e-4)
+
+
+def test_the_penalty_goes_geometrically_from_its_first_value_to_its_last(planar_row, planar_data):
+    planar_row["objective"].update(penalty=0.1, penalty_end=0.001)
+    planar_row["schedule"]["steps"] = 40
+    pair, found = Pair(planar_row, planar_data, CPU), []
+    for pair.step in (0, 10, 20, 40):
+        found.append(pair.penalty())
+    assert found == pytest.approx([0.1, 0.1 * 0.01**0.25, 0.01, 0.001])
+    planar_row["objective"].update(penalty=0.0, penalty_end=0.0)
+    assert pair.penalty() == 0
+
+
+def test_rates_fall_with_the_power_of_what_is_left_of_the_training(planar_row, planar_data):
+    planar_row["optimiser"].update(energy_rate=0.01, energy_decay=2.0, generator_rate=0.02, generator_decay=0.0)
+    planar_row["schedule"]["steps"] = 4
+    pair, rates = Pair(planar_row, planar_data, CPU), []
+    for _ in range(4):
+        pair.round()
+        rates.append([pair.optimisers[net].param_groups[0]["lr"] for net in ("energy", "generator")])
+    expected = [[0.01 * (1 - step / 4) ** 2, 0.02] for step in range(4)]
+    np.testing.assert_allclose(rates, expected)
+
+
+def test_snapshots_are_spread_in_equal_ratios_from_a_500th_to_the_end():
+    kept = sorted(snapshot_steps(8000, 25))
+    assert len(kept) == 25 and (kept[0], kept[-1]) == (16, 8000)
+    np.testing.assert_allclose(kept, 16 * 500 ** (np.arange(25) / 24), atol=0.5)
+    assert snapshot_steps(100, 0) == set()
+    assert max(snapshot_steps(10, 25)) == 10 and min(snapshot_steps(10, 25)) == 1, "no step is kept twice"
+
+
+def test_snapshots_are_the_averaged_weights_after_their_steps(planar_row, planar_data, array, tmp_path):
+    planar_row["schedule"].update(steps=20, snapshots=4)
+    planar_row["average"] = {"energy": 0.9, "generator": 0.0}
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    pair, x, z = Pair(planar_row, planar_data, CPU), torch.randn(7, 2), torch.rand(7, 4)
+    expected = {}
+    for step in range(1, 21):
+        pair.round()
+        averaged = pair.energy(x.expand(2, -1, -1), pair.energy.split(pair.averages["energy"])).detach()
+        samples = pair.sampled(z.expand(2, -1, -1))
+        expected |= {(seed, step): (averaged[index], samples[index]) for index, seed in enumerate(planar_row["seeds"])}
+    with torch.no_grad():
+        found = list(load_snapshots(tmp_path / "model"))
+        steps = sorted(snapshot_steps(20, 4))
+        assert [(seed, step) for seed, step, *_ in found] == [(seed, step) for seed in (0, 1) for step in steps]
+        for seed, step, energy, generator in found:
+            torch.testing.assert_close(energy(x), expected[seed, step][0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(generator(z), expected[seed, step][1], rtol=1e-5, atol=1e-5)
+        last = {seed: nets for seed, step, *nets in found if step == 20}
+        for seed, nets in last.items():
+            assert torch.equal(nets[0](x), load(tmp_path / "model", seed)[0](x)), "the last is what is measured"
+            assert not torch.equal(nets[0](x), load(tmp_path / "model", seed, averaged=False)[0](x))
+
+
+def test_a_training_that_kept_no_snapshots_says_what_to_write(planar_row, array, tmp_path):
+    planar_row["schedule"].update(steps=2, snapshots=0)
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"has no weights along training: write schedule\.snapshots above 0"):
+        next(load_snapshots(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("row", ["persistent", "quadrature"], indirect=True)
+def test_a_resumed_training_keeps_the_same_snapshots(row, array, tmp_path):
+    """Before and after the stop, and the chains of `persistent` go on where they were."""
+    row["schedule"].update(steps=12, snapshots=4)
+    train("x", row, array, tmp_path / "whole", tmp_path / "whole.pt")
+    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt", until=7)
+    assert set(Run("x", row, array, tmp_path / "parts.pt", CPU).snapshots) == {1, 2, 5}
+    torch.manual_seed(999)
+    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt")
+    for file in ("weights.safetensors", "snapshots.safetensors", "history.csv"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file

@@ -1,0 +1,107 @@
+"""The random search: drawn within its ranges, each trial on its own, and everything that was tried in the table."""
+
+import copy
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ddgm import search as module
+from ddgm.errors import UserError
+from ddgm.search import changed, draw, rank, search
+
+SPACE = {
+    "optimiser.energy_rate": {"low": 1.0e-4, "high": 1.0e-2},
+    "schedule.generator_steps": [1, 2],
+    "entropy.kind": ["batch_norm_sum", "batch_norm_mean"],
+}
+
+
+def drawn(count):
+    return [draw(SPACE, np.random.default_rng([0, trial])) for trial in range(count)]
+
+
+def test_what_is_drawn_stays_in_its_range_and_is_spread_over_it():
+    trials = drawn(300)
+    rates = np.log10([trial["optimiser.energy_rate"] for trial in trials])
+    assert rates.min() >= -4 and rates.max() <= -2
+    assert np.mean(rates < -3) == pytest.approx(0.5, abs=0.1), "as many below the geometric middle as above"
+    for key in ("schedule.generator_steps", "entropy.kind"):
+        assert {trial[key] for trial in trials} == set(SPACE[key])
+    assert all(float(f"{trial['optimiser.energy_rate']:.2e}") == trial["optimiser.energy_rate"] for trial in trials)
+
+
+def test_other_keys_are_changed_and_the_row_itself_is_left_alone(planar_row):
+    before = copy.deepcopy(planar_row)
+    other = changed(planar_row, {"optimiser.energy_rate": 0.5, "seeds": [7], "entropy.kind": "none"})
+    assert (other["optimiser"]["energy_rate"], other["seeds"], other["entropy"]["kind"]) == (0.5, [7], "none")
+    assert planar_row == before
+    other["energy"]["hidden"].append(3)
+    assert planar_row == before, "nothing is shared"
+
+
+@pytest.mark.parametrize("key", ["optimiser.energy_rte", "optimizer.energy_rate", "seeds.first", "title.of.it"])
+def test_a_key_that_the_row_does_not_have_is_one_sentence(key, planar_row):
+    before = copy.deepcopy(planar_row)
+    with pytest.raises(UserError, match=rf"^the search draws '{key}', which the experiment's row does not have$"):
+        changed(planar_row, {"schedule.batch": 5, key: 1})
+    assert planar_row == before
+
+
+@pytest.fixture
+def array(planar_data, tmp_path):
+    np.save(tmp_path / "train.npy", planar_data.numpy())
+    return tmp_path / "train.npy"
+
+
+def plan(trials, over):
+    return {"seed": 0, "trials": trials, "steps": 2, "seeds": [0], "over": over}
+
+
+def measured(name, model, table):
+    """In the place of density.evaluate: the size of the batch and of the history, and whether the model is there."""
+    from ddgm.experiment import describe
+
+    row = describe(model)["row"]
+    found = dict.fromkeys(module.SHOWN, float(row["schedule"]["batch"])) | {"modes_covered": float(len(row["seeds"]))}
+    rows = [(name, seed, metric, value + seed) for metric, value in found.items() for seed in row["seeds"]]
+    pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
+
+
+BATCHES = {"schedule.batch": [8, 16, 24, 32], "optimiser.energy_rate": {"low": 1.0e-4, "high": 1.0e-3}}
+
+
+def test_a_trial_is_the_same_whatever_trials_there_are_beside_it(planar_row, array, tmp_path):
+    for trials in (1, 3):
+        search("points", planar_row, plan(trials, BATCHES), array, measured, tmp_path / f"{trials}.csv")
+    one, three = pd.read_csv(tmp_path / "1.csv"), pd.read_csv(tmp_path / "3.csv")
+    assert len(one) == 1 and three["trial"].tolist() == [0, 1, 2]
+    pd.testing.assert_frame_equal(one, three[:1])
+    assert (three["kl_data_model"] == three["schedule.batch"]).all(), "measured is what was drawn"
+    assert (three["modes_covered"] == 1).all() and (three["experiment"] == "points").all()
+    assert three["optimiser.energy_rate"].nunique() == 3
+
+
+def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
+    over = {"optimiser.energy_rate": [1.0e30]}
+    settings = plan(1, over) | {"steps": 30}
+    planar_row["optimiser"]["generator_rate"] = 1.0e30
+    search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
+    (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
+    assert row["optimiser.energy_rate"] == 1.0e30 and row["modes_covered"] == 0
+    assert {row[metric] for metric in module.SHOWN[:3]} == {math.inf}
+
+
+def test_trials_are_ranked_by_the_score_summed_over_experiments(tmp_path):
+    """Trial 1 is best on `a` alone, trial 0 on both together; what diverged anywhere is last."""
+    scores = {"a": [0.3, 0.1, 0.2, math.inf], "b": [0.3, 0.9, 0.6, 0.1]}
+    for name, values in scores.items():
+        rows = [(name, trial, value, value / 2) for trial, value in enumerate(values)]
+        columns = ["experiment", "trial", "kl_data_model", "kl_data_generator"]
+        pd.DataFrame(rows, columns=columns).to_csv(tmp_path / f"{name}.csv", index=False)
+    rank([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+    ranked = pd.read_csv(tmp_path / "all.csv")
+    assert ranked["trial"].tolist() == [0, 0, 2, 2, 1, 1, 3, 3]
+    assert ranked["experiment"].tolist() == ["a", "b"] * 4
+    assert ranked["score"].tolist() == pytest.approx([0.9, 0.9, 1.2, 1.2, 1.5, 1.5, math.inf, math.inf])
