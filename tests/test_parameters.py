@@ -209,8 +209,12 @@ MISTAKES = {
         "branches.toy.claims.samples_follow_energy tests metrics of 'four_spin', of which none are made: did you mean",
     ),
     "a claim on a trace that is not made": (
+        edit("branches.toy.traced", ["toy_two_spiral"]),
+        "branches.toy.claims.eq_8_becomes_eq_7 tests traces of 'toy_two_spiral_gan', of which none are made: did you",
+    ),
+    "a claim whose figure is of another kind": (
         edit("branches.toy.claims.samples_follow_energy.tests.0.table", "traces"),
-        "branches.toy.claims.samples_follow_energy tests traces of 'toy_four_spin', of which none are made: did you",
+        "branches.toy.claims.samples_follow_energy tests traces, and its figure, measures, is drawn from metrics: write",
     ),
     "a claim on chains that are not run": (
         edit("branches.toy.mixed", []),

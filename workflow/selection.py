@@ -202,34 +202,24 @@ class Selection:
         return self.value(f"branches.{wildcards.branch}.claims.{wildcards.claim}")
 
     def claim_tables(self, wildcards: Any) -> list[str]:
-        """What a claim's figure is drawn from: a table for each experiment that has one of its kind."""
-        folder, figure = f"results/{wildcards.branch}", self.claim(wildcards)["figure"]
-        return [f"{folder}/{self.place(figure)}/{name}.csv" for name in self.claimed(figure, wildcards.branch)]
-
-    def place(self, figure: str) -> str:
-        return figure if figure in ("traces", "mixing") else "metrics"
-
-    def claimed(self, figure: str, branch: str) -> list[str]:
-        """The experiments in a claim's figure of this kind."""
-        key = {"traces": "traced", "mixing": "mixed"}.get(figure)
-        return self.value(f"branches.{branch}.{key}") if key else parameters.planar(self.config, branch)
+        """What a claim's figure is drawn from: the tables that its tests look at."""
+        return self.tables(wildcards.branch, [self.claim(wildcards)])
 
     def pick_claim(self, wildcards: Any) -> str:
-        figure = self.claim(wildcards)["figure"]
-        keys = {"traces": ["traced"], "mixing": ["mixed"]}.get(figure, ["fig2", "compared"])
-        names = self.claimed(figure, wildcards.branch)
-        return self.pick(
-            *(f"branches.{wildcards.branch}.{key}" for key in keys),
-            "branches.{branch}.claims.{claim}.figure",
-            *(f"experiments.{name}.{key}" for name in names for key in ("title", "dataset")),
-        )(wildcards)
+        """As `pick`, for a claim's figure: its kind, what it tests, and the titles and data sets of these."""
+        tests = self.claim(wildcards)["tests"]
+        names = dict.fromkeys(test["experiment"] for test in tests)
+        shown = [f"experiments.{name}.{key}" for name in names for key in ("title", "dataset")]
+        return self.pick("branches.{branch}.claims.{claim}", *shown)(wildcards)
+
+    def tables(self, branch: str, claims: Iterable[dict[str, Any]]) -> list[str]:
+        """Every table that claims test."""
+        tests = [test for about in claims for test in about["tests"]]
+        return list(dict.fromkeys(f"results/{branch}/{test['table']}/{test['experiment']}.csv" for test in tests))
 
     def tested(self, wildcards: Any) -> list[str]:
         """Every table that a claim of a branch tests."""
-        claims = self.value(f"branches.{wildcards.branch}.claims").values()
-        tests = [test for about in claims for test in about["tests"]]
-        tables = [f"results/{wildcards.branch}/{test['table']}/{test['experiment']}.csv" for test in tests]
-        return list(dict.fromkeys(tables))
+        return self.tables(wildcards.branch, self.value(f"branches.{wildcards.branch}.claims").values())
 
     def searched(self, wildcards: Any) -> list[str]:
         names = self.value(f"branches.{wildcards.branch}.searched")

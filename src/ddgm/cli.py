@@ -113,13 +113,11 @@ def mix(args: argparse.Namespace, params: dict[str, Any]) -> None:
 def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Compare the paper's claims with what was measured: a verdict for each."""
     from ddgm.metrics.claims import judge as judge_all
-    from ddgm.metrics.claims import table_of
 
     folder, claims = RESULTS / args.branch, params["branches"][args.branch]["claims"]
-    verbs = {"metrics": "evaluate", "traces": "trace", "mixing": "mix"}
     for about in claims.values():
         for test in about["tests"]:
-            existing(table_of(test, folder), f"ddgm {verbs[test['table']]} {test['experiment']}")
+            existing_table(test, folder)
     judge_all(claims, folder, folder / "metrics" / "claims.csv")
 
 
@@ -196,23 +194,26 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 
 def draw_claim(args: argparse.Namespace, params: dict[str, Any], folder: Path, outputs: list[Path]) -> None:
-    """The figure of one claim: what its tests look at, for every experiment that has it."""
+    """The figure of one claim: what its tests look at."""
     from ddgm.figures import claims
 
-    branch, rows = params["branches"][args.branch], params["experiments"]
     if not args.experiment:
         raise UserError("a claim's figure is drawn of one claim: write 'ddgm draw claim CLAIM'")
-    figure = parameters.select(params, f"branches.{args.branch}.claims.{args.experiment}.figure")
-    place, verb, names = {
-        "traces": ("traces", "trace", branch["traced"]),
-        "mixing": ("mixing", "mix", branch["mixed"]),
-    }.get(figure, ("metrics", "evaluate", parameters.planar(params, args.branch)))
+    claim = parameters.select(params, f"branches.{args.branch}.claims.{args.experiment}")
     verdicts = existing(folder / "metrics" / "claims.csv", "ddgm judge")
-    tables = {name: existing(folder / place / f"{name}.csv", f"ddgm {verb} {name}") for name in names}
-    titles = {name: rows[name]["title"] for name in names}
-    datasets = {name: rows[name]["dataset"] for name in names}
-    more = (datasets,) if figure == "traces" else ()
-    getattr(claims, figure)(args.experiment, verdicts, tables, titles, *more, outputs)
+    tables = {test["experiment"]: existing_table(test, folder) for test in claim["tests"]}
+    rows = {name: params["experiments"][name] for name in tables}
+    titles = {name: row["title"] for name, row in rows.items()}
+    more = ({name: row["dataset"] for name, row in rows.items()},) if claim["figure"] == "traces" else ()
+    getattr(claims, claim["figure"])(args.experiment, verdicts, tables, titles, *more, outputs)
+
+
+def existing_table(test: dict[str, Any], folder: Path) -> Path:
+    """The table that a claim's test looks at, or UserError with the command that makes it."""
+    from ddgm.metrics.claims import table_of
+
+    verb = {"metrics": "evaluate", "traces": "trace", "mixing": "mix"}[test["table"]]
+    return existing(table_of(test, folder), f"ddgm {verb} {test['experiment']}")
 
 
 def shown(branch: str, params: dict[str, Any], figure: str | None = None) -> tuple[list[str], dict[str, str]]:

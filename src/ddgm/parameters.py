@@ -80,12 +80,6 @@ def experiments(parameters: dict[str, Any], branch: str) -> list[str]:
     return list(dict.fromkeys(name for shown in SHOWN for name in rows[shown]))
 
 
-def planar(parameters: dict[str, Any], branch: str) -> list[str]:
-    """The two-dimensional experiments of a branch, each once."""
-    shown = select(parameters, f"branches.{branch}")
-    return list(dict.fromkeys([*shown["fig2"], *shown["compared"]]))
-
-
 def datasets(parameters: dict[str, Any], branch: str) -> list[str]:
     """The data sets of a branch's experiments, each once."""
     rows = select(parameters, "experiments")
@@ -233,8 +227,15 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
 def _untestable(branch: str, shown: dict[str, Any], measured: list[str]) -> Iterator[str]:
     """What claims test and the branch does not measure, a sentence each."""
     lists = {"metrics": measured, "traces": shown["traced"], "mixing": shown["mixed"]}
+    kind = {"measures": "metrics", "integrability": "metrics"}
     for claim, about in shown["claims"].items():
+        wanted = kind.get(about["figure"], about["figure"])
         for test in about["tests"]:
+            if test["table"] != wanted:
+                yield (
+                    f"{branch}.claims.{claim} tests {test['table']}, and its figure, {about['figure']}, is drawn from "
+                    f"{wanted}: write table: {wanted}, or another figure"
+                )
             known = lists[test["table"]]
             if test["experiment"] not in known:
                 near = nearest(test["experiment"], known)

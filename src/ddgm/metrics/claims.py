@@ -13,7 +13,6 @@ COLUMNS = [
     "claim", "says", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold", "wanted",
     "holds", "verdict",
 ]  # fmt: skip
-FOLDERS = ("metrics", "traces", "mixing")  # of a branch's results, a table for each experiment in each
 
 
 def table_of(test: dict[str, Any], folder: Path) -> Path:
