@@ -98,8 +98,9 @@ class PlainLoop:
         from scipy.special import digamma
 
         row = self.row["entropy"]
-        if row["kind"] == "batch_norm_sum":
-            return (0.5 * math.log(2 * math.pi * math.e) + torch.cat(self.scales).abs().log()).sum()
+        if row["kind"] != "nearest_neighbour":
+            each = 0.5 * math.log(2 * math.pi * math.e) + torch.cat(self.scales).abs().log()
+            return each.sum() if row["kind"] == "batch_norm_sum" else each.mean()
         n, d, k = len(samples), row["dimensions"], row["neighbours"]
         with torch.no_grad():
             neighbour = torch.cdist(samples, samples).topk(k + 1, dim=1, largest=False).indices[:, k]
@@ -152,7 +153,7 @@ def refuse_what_it_does_not_train(row: dict[str, Any]) -> None:
         row["objective"]["kind"] == "dual"
         and row["negative"]["kind"] == "generator"
         and not row["negative"]["reuse_latent"]
-        and row["entropy"]["kind"] in ("batch_norm_sum", "nearest_neighbour")
+        and row["entropy"]["kind"] in ("batch_norm_sum", "batch_norm_mean", "nearest_neighbour")
         and not row["entropy"].get("references", 0)
         and row["optimiser"]["weight_decay"] == 0
         and row["optimiser"]["clip"] is None
