@@ -214,7 +214,7 @@ MISTAKES = {
     ),
     "a claim whose figure is of another kind": (
         edit("branches.toy.claims.samples_follow_energy.tests.0.table", "traces"),
-        "branches.toy.claims.samples_follow_energy tests traces, and its figure, measures, is drawn from metrics: write",
+        "branches.toy.claims.samples_follow_energy tests traces, and its figure, measures, is drawn from metrics",
     ),
     "a claim on chains that are not run": (
         edit("branches.toy.mixed", []),

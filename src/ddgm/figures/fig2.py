@@ -123,10 +123,10 @@ def remark(panel: Axes, words: str) -> None:
 
 
 def box_in_words(axes: Sequence[np.ndarray]) -> str:
-    """The box as a sentence, if it is the same for all; else nothing."""
-    boxes = {(axis[0], axis[-1]) for axis in axes}
-    low, high = axes[0][0], axes[0][-1]
-    return f"Box [{low:g}, {high:g}]². ".replace("-", "−") if len(boxes) == 1 else ""
+    """The box as a sentence, if it is the same for all; else nothing. It ends half a cell beyond the axis."""
+    boxes = {(axis[0], axis[-1], len(axis)) for axis in axes}
+    low, high, half = axes[0][0], axes[0][-1], (axes[0][1] - axes[0][0]) / 2
+    return f"Box [{low - half:.3g}, {high + half:.3g}]². ".replace("-", "−") if len(boxes) == 1 else ""
 
 
 def _scatter(panel: Axes, shown: Experiment) -> None:
