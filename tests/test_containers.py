@@ -598,10 +598,12 @@ def alive(process):
 
 
 def start(raw, target, **options):
-    """A preparation by two workers in a process of its own."""
+    """A preparation by two workers in a process of its own, slow enough to be met at work on a busy machine."""
     code = (
-        "import json, sys; from pathlib import Path; from ddgm.datasets import celeba\n"
+        "import json, sys, time; from pathlib import Path; from ddgm.datasets import celeba, stream\n"
         "row, raw, target = sys.argv[1:]\n"
+        "chunks = stream.chunks\n"
+        "stream.chunks = lambda entries: (time.sleep(0.3) or part for part in chunks(entries))\n"
         "celeba.prepare(json.loads(row), Path(raw), 'train', Path(target), 2)"
     )
     command = [sys.executable, "-c", code, json.dumps(FACES), str(raw), str(target)]
