@@ -94,7 +94,7 @@ def test_a_flat_energy_is_infinitely_far_and_in_doubt_everywhere(parameters):
     data_mass = density.mass(lambda x: two_d.density(dataset, x), BOX, 1)
     samples = torch.from_numpy(two_d.sample(dataset, 50_000, np.random.default_rng(0))).float()
     data = two_d.sample(dataset, 1000, np.random.default_rng(1))
-    found = trace.measure(Flat(), samples, data, dataset, data_mass, 0)
+    found = trace.measure(Flat(), samples, density.ranked_places(data, dataset, 0), data_mass)
     assert found["kl_data_model"] == found["kl_generator_model"] == math.inf and found["energy_sd"] == 0
     assert found["kl_data_generator"] < 0.05, "the data's own points"
     assert found["gradient_cosine"] == pytest.approx(1, abs=1e-6)

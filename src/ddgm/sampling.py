@@ -66,12 +66,16 @@ def energies(energy: nn.Module, x: Tensor, batch: int = 65536) -> Tensor:
     return torch.cat([energy(part) for part in x.split(batch)])
 
 
+def cell_counts(samples: NDArray[Any], half_width: float, side: int) -> NDArray[np.float64]:
+    """How many samples (n, 2) lie in each of the side x side cells of `grid`, (side, side) indexed [y, x]."""
+    limits = [[-half_width, half_width]] * 2
+    return np.histogram2d(samples[:, 1], samples[:, 0], bins=side, range=limits)[0]
+
+
 def histogram(generator: Generator, n: int, batch: int, stream: torch.Generator, side: int) -> NDArray[np.float32]:
     """The density of n samples in the cells of `grid`, per unit area, (side, side) indexed [y, x]."""
-    limits = [[-BOX, BOX]] * 2
-    counts = np.zeros((side, side))
-    for part in draw_in_parts(generator, n, batch, stream, 100_000):
-        counts += np.histogram2d(part[:, 1].numpy(), part[:, 0].numpy(), bins=side, range=limits)[0]
+    parts = draw_in_parts(generator, n, batch, stream, 100_000)
+    counts = sum(cell_counts(part.numpy(), BOX, side) for part in parts)
     return (counts / n / (2 * BOX / side) ** 2).astype(np.float32)
 
 

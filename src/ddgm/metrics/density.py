@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import logsumexp
 from torch import nn
 
+from ddgm import sampling
 from ddgm.datasets import two_d
 from ddgm.experiment import describe, load
 from ddgm.metrics import points
@@ -136,8 +137,7 @@ def coarse(square: Square) -> tuple[Array, Array]:
 
 def cell_counts(samples: Array, half_width: float) -> Array:
     """How many samples (n, 2) lie in each cell of the square, (cells, cells) indexed [y, x]."""
-    limits = [[-half_width, half_width]] * 2
-    return np.histogram2d(samples[:, 1], samples[:, 0], bins=cells_across(half_width), range=limits)[0]
+    return sampling.cell_counts(samples, half_width, cells_across(half_width))
 
 
 def smoothed(counts: Array, n: int) -> Array:
@@ -201,7 +201,8 @@ def compare_points(
 ) -> dict[str, float]:
     """What samples and fresh data, (n, 2) and (m, 2), say without an estimated density (points.py)."""
     shares = points.shares_of_due_mass(dataset, samples)
-    at_data = two_d.density(dataset, data)
+    ranked = ranked_places(data, dataset, seed)
+    _, at_data = ranked["rank_correlation"]
     n = min(len(samples), len(data))
     return {
         "modes_covered": float(np.mean(shares >= points.COVERED)),
@@ -210,19 +211,22 @@ def compare_points(
         "wasserstein2": points.wasserstein(samples[:transport], data[:transport]),
         "wasserstein2_floor": points.wasserstein(data[-transport:], data[:transport]),
         "sliced_wasserstein2": points.sliced_wasserstein(samples[:n], data[:n], seed),
-        **ranks(energy, data, dataset, seed),
+        **ranks(energy, ranked),
     }
 
 
-def ranks(energy: nn.Module, data: Array, dataset: dict[str, Any], seed: int) -> dict[str, float]:
-    """Whether E orders points as D does: at the data, near them and anywhere in the square of BOX, (n, 2) each."""
+def ranked_places(data: Array, dataset: dict[str, Any], seed: int) -> dict[str, tuple[Array, Array]]:
+    """Points (n, 2) and D's density there, (n,): at the data, near them and anywhere in the square of BOX."""
     stream = np.random.default_rng(seed)
     near = data + NEAR * stream.standard_normal(data.shape)
     far = stream.uniform(-BOX, BOX, data.shape)
-    return {
-        f"rank_correlation{where}": points.rank_correlation(energies_at(energy, x), two_d.density(dataset, x))
-        for where, x in (("", data), ("_near", near), ("_far", far))
-    }
+    places = {"rank_correlation": data, "rank_correlation_near": near, "rank_correlation_far": far}
+    return {name: (x, two_d.density(dataset, x)) for name, x in places.items()}
+
+
+def ranks(energy: nn.Module, places: dict[str, tuple[Array, Array]]) -> dict[str, float]:
+    """Whether E orders points as D does, at each of the `ranked_places`."""
+    return {name: points.rank_correlation(energies_at(energy, x), at_x) for name, (x, at_x) in places.items()}
 
 
 def measure(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,8 +17,8 @@ from ddgm.datasets import two_d
 from ddgm.experiment import describe, load
 from ddgm.generator import Generator
 from ddgm.metrics import points
+from ddgm.metrics.table import write
 from ddgm.sampling import draw_samples
-from ddgm.whole_file import whole_file
 
 COLUMNS = ["experiment", "seed", "sampler", "step", "seconds", "metric", "value"]
 GENERATOR, ONE_MODE, NOISE, DATA = "generator", "Langevin from one mode", "Langevin from noise", "fresh data"
@@ -141,5 +140,4 @@ def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset
     for seed in row["seeds"]:
         found = measure(*load(directory, seed), settings, dataset, row["schedule"]["batch"], seed)
         rows += [(experiment, seed, *line) for line in found]
-    with whole_file(target) as path:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.6g")
+    write(rows, target, COLUMNS)

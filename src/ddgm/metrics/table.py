@@ -1,6 +1,8 @@
 """Tidy tables: one row for each experiment, seed and metric, and their summary over seeds."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -9,10 +11,10 @@ from ddgm.whole_file import whole_file
 COLUMNS = ["experiment", "seed", "metric", "value"]
 
 
-def write(rows: list[tuple[str, int, str, float]], target: Path) -> None:
-    """Write rows of (experiment, seed, metric, value) as CSV, six significant digits."""
+def write(rows: list[tuple[Any, ...]], target: Path, columns: Sequence[str] = COLUMNS) -> None:
+    """Write rows, of (experiment, seed, metric, value) if no other columns are given, as CSV, six digits."""
     with whole_file(target) as path:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.6g")
+        pd.DataFrame(rows, columns=columns).to_csv(path, index=False, float_format="%.6g")
 
 
 def tabulate(tables: list[Path], titles: dict[str, str], target: Path) -> None:

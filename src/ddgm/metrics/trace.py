@@ -1,10 +1,10 @@
 """Evidence along training, in two dimensions: divergences, ranks, and whether Eq. 8's gradient becomes Eq. 7's."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ddgm.datasets import two_d
 from ddgm.experiment import describe, load_snapshots
 from ddgm.metrics import density
+from ddgm.metrics.table import write
 from ddgm.objectives import classifier, dual
 from ddgm.sampling import BOX, draw_samples, energies
-from ddgm.whole_file import whole_file
 
 Array = density.Array
 COLUMNS = ["experiment", "seed", "step", "metric", "value"]
@@ -65,14 +65,14 @@ def divergences(energy: nn.Module, generator_mass: Array, data_mass: Array) -> d
 
 
 def measure(
-    energy: nn.Module, samples: Tensor, data: Array, dataset: dict[str, Any], data_mass: Array, seed: int
+    energy: nn.Module, samples: Tensor, places: dict[str, tuple[Array, Array]], data_mass: Array
 ) -> dict[str, float]:
-    """Every metric of one pair at one step: E, samples of G and fresh data, (n, 2) and (m, 2), m at most n."""
+    """Every metric of one pair at one step: E, samples of G (n, 2), and the ranked_places of at most n data."""
     counts = density.cell_counts(samples.double().numpy(), BOX)
-    points = torch.from_numpy(data).float()
+    points = torch.from_numpy(places["rank_correlation"][0]).float()
     return {
         **divergences(energy, density.smoothed(counts, len(samples)), data_mass),
-        **density.ranks(energy, data, dataset, seed),
+        **density.ranks(energy, places),
         **agreement(energy, points, samples[: len(points)]),
         "energy_sd": float(energies(energy, points).std()),
     }
@@ -82,12 +82,16 @@ def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset
     """Measure every seed at every step whose weights were kept, into one tidy table."""
     batch = describe(directory)["row"]["schedule"]["batch"]
     data_mass = density.mass(lambda x: two_d.density(dataset, x), BOX, 1)
+
+    @cache
+    def places(seed: int) -> dict[str, tuple[Array, Array]]:
+        data = two_d.sample(dataset, settings["points"], np.random.default_rng([settings["seed"], seed]))
+        return density.ranked_places(data, dataset, settings["seed"])
+
     rows = []
     for seed, step, energy, generator in load_snapshots(directory):
         stream = torch.Generator().manual_seed(settings["seed"])
         samples = draw_samples(generator, settings["samples"], batch, stream)
-        data = two_d.sample(dataset, settings["points"], np.random.default_rng([settings["seed"], seed]))
-        found = measure(energy, samples, data, dataset, data_mass, settings["seed"])
+        found = measure(energy, samples, places(seed), data_mass)
         rows += [(experiment, seed, step, metric, value) for metric, value in found.items()]
-    with whole_file(target) as path:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.6g")
+    write(rows, target, COLUMNS)
