@@ -77,7 +77,7 @@ class Generator(nn.Module):
 
 def prior(n: int, latent: int, stream: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
     """z ~ P(z) = U(-1, 1) of section 3.2, (n, latent), drawn from `stream`, which lives on `device`."""
-    return torch.rand(n, latent, generator=stream, device=device) * 2 - 1
+    return torch.empty(n, latent, device=device).uniform_(-1, 1, generator=stream)
 
 
 def build_generator(row: dict, shape: tuple[int, ...]) -> Generator:
