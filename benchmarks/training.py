@@ -27,8 +27,8 @@ ROWS = ("four_spin", "four_spin_neighbour")
 THREADS = (1, 2)
 OURS, PLAIN = "ddgm", "plain PyTorch"
 WARM = 10  # rounds before the clock starts
-# Both must agree for so many rounds, in double precision: in single, a rounding error that turns one ReLU is an update of
-# its own. Adam without a mean (beta1 0) multiplies errors by hundreds a round where a gradient is near 0, in any
+# Both must agree for so many rounds, in double precision: in single, a rounding error that turns one ReLU gives another
+# update. Adam without a mean (beta1 0) multiplies errors by hundreds a round where a gradient is near 0, in any
 # precision: there the loop starts each round where the pair does.
 ROUNDS, TOLERANCE = 20, 1e-5
 
