@@ -13,8 +13,8 @@ from ddgm.training import Run, snapshot_steps, train
 CPU = torch.device("cpu")
 KINDS = {
     "generator": {"kind": "generator", "reuse_latent": False, "importance": None},
-    "langevin": {"kind": "langevin", "steps": 3, "rate": 0.01, "spread": 1.5},
-    "persistent": {"kind": "persistent", "steps": 3, "rate": 0.01, "spread": 1.5},
+    "langevin": {"kind": "langevin", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
+    "persistent": {"kind": "persistent", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "quadrature": {"kind": "quadrature", "half_width": 3.6, "nodes": 24},
 }
 
@@ -82,7 +82,7 @@ def test_persistent_chains_go_on_and_short_ones_start_anew(planar_row, planar_da
     """Slow chains on a Gaussian's energy: after many updates the persistent ones are there, the short ones at noise."""
     sd = {}
     for kind in ("persistent", "langevin"):
-        planar_row["negative"] = {"kind": kind, "steps": 5, "rate": 0.002, "spread": 2.0}
+        planar_row["negative"] = {"kind": kind, "steps": 5, "rate": 0.002, "reach": 1.0, "spread": 2.0}
         planar_row["schedule"]["batch"] = 1000
         pair = Pair(planar_row, planar_data, CPU)
         _, pair.slope = gaussian_energies([0.0, 0.0], 0.3)

@@ -139,6 +139,17 @@ def test_langevin_dynamics_draws_from_the_energy():
     """E = x²/(2 sd²), from far away: after many small steps the chains' spread is sd."""
     torch.manual_seed(0)
     sd = 0.5
-    x = langevin(lambda x: x / sd**2, torch.full((2, 4000, 2), 2.0), 400, 0.01, lambda n: torch.randn(2, n, 2))
+    x = langevin(lambda x: x / sd**2, torch.full((2, 4000, 2), 2.0), 400, 0.01, 1.0, lambda n: torch.randn(2, n, 2))
     torch.testing.assert_close(x.mean(1), torch.zeros(2, 2), atol=0.05, rtol=0)
     torch.testing.assert_close(x.std(1), torch.full((2, 2), sd), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 3, 3)])
+def test_a_langevin_step_goes_no_further_down_than_its_reach(shape):
+    """An energy so steep that a whole step would overshoot and diverge."""
+    torch.manual_seed(0)
+    steep, start = lambda x: 1e4 * x, torch.full((2, 100, *shape), 3.0)
+    still = langevin(steep, start, 1, 1e-3, 0.5, lambda n: torch.zeros(2, n, *shape))
+    torch.testing.assert_close((still - start).flatten(2).norm(dim=2), torch.full((2, 100), 0.5))
+    x = langevin(steep, start, 200, 1e-3, 0.5, lambda n: torch.randn(2, n, *shape))
+    assert x.abs().max() < 2

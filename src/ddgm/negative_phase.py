@@ -36,14 +36,14 @@ def from_generator(pair: Training, row: dict[str, Any]) -> Tensor:
 def from_short_chains(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- after `steps` of Langevin dynamics from N(0, spread²), anew at each update."""
     start = row["spread"] * pair.normal(pair.row["schedule"]["batch"])
-    return langevin(pair.slope, start, row["steps"], row["rate"], pair.normal)
+    return langevin(pair.slope, start, row["steps"], row["rate"], row["reach"], pair.normal)
 
 
 def from_persistent_chains(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- after `steps` more of chains that are never started again (Tieleman 2008)."""
     if pair.chains is None:
         pair.chains = row["spread"] * pair.normal(pair.row["schedule"]["batch"])
-    pair.chains = langevin(pair.slope, pair.chains, row["steps"], row["rate"], pair.normal)
+    pair.chains = langevin(pair.slope, pair.chains, row["steps"], row["rate"], row["reach"], pair.normal)
     return pair.chains
 
 
@@ -78,14 +78,22 @@ def importance_weights(energies: Tensor, samples: Tensor, row: dict[str, Any]) -
 
 
 def langevin(
-    slope: Callable[[Tensor], Tensor], x: Tensor, steps: int, rate: float, normal: Callable[[int], Tensor]
+    slope: Callable[[Tensor], Tensor],
+    x: Tensor,
+    steps: int,
+    rate: float,
+    reach: float,
+    normal: Callable[[int], Tensor],
 ) -> Tensor:
     """x - rate ∂E/∂x + √(2 rate) ε, `steps` times: the unadjusted Langevin dynamics of exp(-E), from x (S, N, *shape).
 
-    slope(x) is ∂E/∂x at x, normal(n) is (S, n, *shape) of N(0, 1).
+    slope(x) is ∂E/∂x at x, normal(n) is (S, n, *shape) of N(0, 1). A way down longer than `reach` is cut to it: where E
+    bends by more than 2/rate, a chain would jump further at each step, and the energy that learns from it run off.
     """
     for _ in range(steps):
-        x = x - rate * slope(x) + (2 * rate) ** 0.5 * normal(x.shape[1])
+        down = rate * slope(x)
+        length = down.flatten(2).norm(dim=2).clamp_min(reach).view(*x.shape[:2], *[1] * (x.dim() - 2))
+        x = x - down * (reach / length) + (2 * rate) ** 0.5 * normal(x.shape[1])
     return x
 
 
