@@ -177,7 +177,7 @@ MISTAKES = {
         "experiments.four_spin.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none",
     ),
     "chains for pixels": (
-        edit("experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "spread": 1.0}),
+        edit("experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "reach": 0.1, "spread": 1.0}),
         "experiments.mnist.negative.kind is 'persistent', which is for points: write generator",
     ),
     "a key of another negative phase": (
