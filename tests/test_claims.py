@@ -13,7 +13,7 @@ from ddgm.metrics.claims import holds, judge, values_of, verdict
 
 def a_test(**changed):
     return {
-        "experiment": "spin", "table": "metrics", "metric": "kl", "at": None, "comparison": "at most",
+        "experiment": "spin", "metric": "kl", "at": None, "comparison": "at most",
         "threshold": 0.5, "seeds": None,
     } | changed  # fmt: skip
 
@@ -45,12 +45,12 @@ def test_a_metric_has_a_value_for_each_seed():
 @pytest.mark.parametrize(("at", "step"), [("first", 16), ("last", 100)])
 def test_a_trace_is_looked_at_where_it_begins_or_ends(at, step):
     """By its steps and not by the order of its rows."""
-    found = values_of(a_test(table="traces", metric="cosine", at=at), TRACE)
+    found = values_of(a_test(metric="cosine", at=at), TRACE)
     assert found.to_dict() == {0: step / 100, 1: 1 + step / 100}
 
 
 def test_a_sampler_is_looked_at_at_its_last_step():
-    chains = a_test(table="mixing", metric="error", at=CHAINS)
+    chains = a_test(metric="error", at=CHAINS)
     assert values_of(chains, MIXING).tolist() == [0.6]
     assert values_of(chains | {"at": GENERATOR}, MIXING).tolist() == [0.02]
     assert values_of(chains | {"metric": "slowdown"}, MIXING).tolist() == [math.inf]
@@ -59,13 +59,13 @@ def test_a_sampler_is_looked_at_at_its_last_step():
 @pytest.mark.parametrize(
     ("test", "table", "sentence"),
     [
-        (a_test(metric="kll"), METRICS, "asks for kll of spin, and metrics/spin.csv has none: allowed are kl, modes"),
+        (a_test(metric="kll"), METRICS, "asks for kll of spin, and its table has none: allowed are kl, modes"),
         (
-            a_test(table="mixing", metric="slowdown", at=GENERATOR),
+            a_test(metric="slowdown", at=GENERATOR),
             MIXING,
-            "asks for slowdown at 'generator' of spin, and mixing/spin.csv has none",
+            "asks for slowdown at 'generator' of spin, and its table has none",
         ),
-        (a_test(table="traces", metric="kl", at="last"), TRACE, "traces/spin.csv has none: allowed are cosine"),
+        (a_test(metric="kl", at="last"), TRACE, "its table has none: allowed are cosine"),
     ],
 )
 def test_what_the_table_does_not_have_is_one_sentence(test, table, sentence):
@@ -121,14 +121,14 @@ CLAIMS = {
     "converges": {
         "says": "(f) It converges, at the end",
         "figure": "traces",
-        "tests": [a_test(table="traces", metric="cosine", at="last", comparison="at least", threshold=0.9)],
+        "tests": [a_test(metric="cosine", at="last", comparison="at least", threshold=0.9)],
     },
     "mixes": {
         "says": "(c) It mixes",
         "figure": "mixing",
         "tests": [
-            a_test(table="mixing", metric="slowdown", at=CHAINS, threshold=1.0),
-            a_test(table="mixing", metric="error", at=CHAINS, threshold=0.1),
+            a_test(metric="slowdown", at=CHAINS, threshold=1.0),
+            a_test(metric="error", at=CHAINS, threshold=0.1),
         ],
     },
 }

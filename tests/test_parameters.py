@@ -177,7 +177,9 @@ MISTAKES = {
         "experiments.four_spin.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none",
     ),
     "chains for pixels": (
-        edit("experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "reach": 0.1, "spread": 1.0}),
+        edit(
+            "experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "reach": 0.1, "spread": 1.0}
+        ),
         "experiments.mnist.negative.kind is 'persistent', which is for points: write generator",
     ),
     "a key of another negative phase": (
@@ -213,8 +215,8 @@ MISTAKES = {
         "branches.toy.claims.eq_8_becomes_eq_7 tests traces of 'toy_two_spiral_gan', of which none are made: did you",
     ),
     "a claim whose figure is of another kind": (
-        edit("branches.toy.claims.samples_follow_energy.tests.0.table", "traces"),
-        "branches.toy.claims.samples_follow_energy tests traces, and its figure, measures, is drawn from metrics",
+        edit("branches.toy.claims.samples_follow_energy.figure", "mixing"),
+        "branches.toy.claims.samples_follow_energy tests mixing of 'toy_four_spin', of which none are made",
     ),
     "a claim on chains that are not run": (
         edit("branches.toy.mixed", []),

@@ -34,9 +34,13 @@ def publish(tmp_path, monkeypatch):
         (results / f"models/{name}").mkdir(parents=True)
         provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1, "data_source": "subset: a few"}
         (results / f"models/{name}/provenance.json").write_text(json.dumps(provenance))
-    test = {"experiment": "four_spin", "table": "metrics", "metric": "kl_data_model", "at": None, "seeds": None}
+    test = {"experiment": "four_spin", "metric": "kl_data_model", "at": None, "seeds": None}
     at_most = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (1.0, 2.0)]
-    judge({"fits": {"says": "The energy fits", "tests": at_most}}, results, results / "metrics/claims.csv")
+    judge(
+        {"fits": {"says": "The energy fits", "figure": "measures", "tests": at_most}},
+        results,
+        results / "metrics/claims.csv",
+    )
     (tmp_path / "results/paper/figures").mkdir()
     Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module

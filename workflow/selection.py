@@ -214,8 +214,10 @@ class Selection:
 
     def tables(self, branch: str, claims: Iterable[dict[str, Any]]) -> list[str]:
         """Every table that claims test."""
-        tests = [test for about in claims for test in about["tests"]]
-        return list(dict.fromkeys(f"results/{branch}/{test['table']}/{test['experiment']}.csv" for test in tests))
+        kinds = {
+            (parameters.CLAIM_TABLES[a["figure"]], test["experiment"]): None for a in claims for test in a["tests"]
+        }
+        return [f"results/{branch}/{kind}/{experiment}.csv" for kind, experiment in kinds]
 
     def tested(self, wildcards: Any) -> list[str]:
         """Every table that a claim of a branch tests."""

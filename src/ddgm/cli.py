@@ -116,8 +116,7 @@ def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     folder, claims = RESULTS / args.branch, params["branches"][args.branch]["claims"]
     for about in claims.values():
-        for test in about["tests"]:
-            existing_table(test, folder)
+        existing_tables(about, folder)
     judge_all(claims, folder, folder / "metrics" / "claims.csv")
 
 
@@ -201,19 +200,19 @@ def draw_claim(args: argparse.Namespace, params: dict[str, Any], folder: Path, o
         raise UserError("a claim's figure is drawn of one claim: write 'ddgm draw claim CLAIM'")
     claim = parameters.select(params, f"branches.{args.branch}.claims.{args.experiment}")
     verdicts = existing(folder / "metrics" / "claims.csv", "ddgm judge")
-    tables = {test["experiment"]: existing_table(test, folder) for test in claim["tests"]}
+    tables = existing_tables(claim, folder)
     rows = {name: params["experiments"][name] for name in tables}
     titles = {name: row["title"] for name, row in rows.items()}
     more = ({name: row["dataset"] for name, row in rows.items()},) if claim["figure"] == "traces" else ()
     getattr(claims, claim["figure"])(args.experiment, verdicts, tables, titles, *more, outputs)
 
 
-def existing_table(test: dict[str, Any], folder: Path) -> Path:
-    """The table that a claim's test looks at, or UserError with the command that makes it."""
-    from ddgm.metrics.claims import table_of
+def existing_tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """The tables that a claim is tested on, by experiment, or UserError with the command that makes one."""
+    from ddgm.metrics.claims import tables
 
-    verb = {"metrics": "evaluate", "traces": "trace", "mixing": "mix"}[test["table"]]
-    return existing(table_of(test, folder), f"ddgm {verb} {test['experiment']}")
+    verb = {"metrics": "evaluate", "traces": "trace", "mixing": "mix"}[parameters.CLAIM_TABLES[about["figure"]]]
+    return {name: existing(path, f"ddgm {verb} {name}") for name, path in tables(about, folder).items()}
 
 
 def shown(branch: str, params: dict[str, Any], figure: str | None = None) -> tuple[list[str], dict[str, str]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ddgm.errors import UserError
+from ddgm.parameters import CLAIM_TABLES
 from ddgm.whole_file import whole_file
 
 COLUMNS = [
@@ -15,9 +16,10 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def table_of(test: dict[str, Any], folder: Path) -> Path:
-    """The table that a test looks at."""
-    return folder / test["table"] / f"{test['experiment']}.csv"
+def tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """What a claim's tests look at and its figure is drawn from, by experiment; `folder` is a branch's."""
+    kind = CLAIM_TABLES[about["figure"]]
+    return {test["experiment"]: folder / kind / f"{test['experiment']}.csv" for test in about["tests"]}
 
 
 def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
@@ -34,8 +36,8 @@ def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
     if rows.empty:
         where = f" at '{test['at']}'" if test["at"] else ""
         raise UserError(
-            f"a claim asks for {test['metric']}{where} of {test['experiment']}, and {test['table']}/"
-            f"{test['experiment']}.csv has none: allowed are {', '.join(sorted(table['metric'].unique()))}"
+            f"a claim asks for {test['metric']}{where} of {test['experiment']}, and its table has none: "
+            f"allowed are {', '.join(sorted(table['metric'].unique()))}"
         )
     return rows.set_index("seed")["value"]
 
@@ -59,9 +61,9 @@ def judge(claims: dict[str, Any], folder: Path, target: Path) -> None:
     """Write a row for each test of each claim; `folder` is a branch's results."""
     rows = []
     for claim, about in claims.items():
-        results = []
+        results, paths = [], tables(about, folder)
         for test in about["tests"]:
-            values = values_of(test, pd.read_csv(table_of(test, folder)))
+            values = values_of(test, pd.read_csv(paths[test["experiment"]]))
             results.append(holds(test, values))
             rows.append(
                 {
