@@ -121,6 +121,14 @@ def test_log_partition_of_a_gaussian():
         assert density.log_partition(Gaussian(sd), 3.0, 1e-4) == pytest.approx(math.log(2 * math.pi * sd**2), abs=1e-3)
 
 
+def test_a_gaussian_of_the_datas_variance_is_as_far_as_the_docs_say(dataset):
+    """docs/claims.md has these as the yardstick for an energy that knows nothing but where the data lie."""
+    points = two_d.sample(dataset, 400_000, np.random.default_rng(0))
+    energy = Gaussian(float(np.sqrt(points.var(0).mean())))
+    square = density.settle(energy, exact_mass(dataset), 3.0, 1e-4, 1e-3)
+    assert density.kl_divergence(square.data, square.log_model) == pytest.approx({"four_spin": 1.81, "two_spiral": 0.78}[dataset["kind"]], abs=0.01)
+
+
 def test_what_is_added_to_an_energy_is_taken_from_log_z():
     class Shifted(Gaussian):
         def forward(self, x):
