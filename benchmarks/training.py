@@ -69,9 +69,11 @@ class PlainLoop:
         import torch
 
         row, weights = self.row["optimiser"], list(getattr(self, net).parameters())
+        rate, decay = row[f"{net}_rate"], row["weight_decay"] if net == "energy" else 0.0
         if row["kind"] == "adagrad":
-            return torch.optim.Adagrad(weights, row[f"{net}_rate"], initial_accumulator_value=row["eps"], eps=0.0)
-        return torch.optim.Adam(weights, row[f"{net}_rate"], (row["beta1"], row["beta2"]), row["eps"], fused=True)
+            start = {"initial_accumulator_value": row["eps"], "eps": 0.0}
+            return torch.optim.Adagrad(weights, rate, **start, weight_decay=decay)
+        return torch.optim.Adam(weights, rate, (row["beta1"], row["beta2"]), row["eps"], weight_decay=decay, fused=True)
 
     def latent(self) -> Any:
         import torch
@@ -155,7 +157,6 @@ def refuse_what_it_does_not_train(row: dict[str, Any]) -> None:
         and not row["negative"]["reuse_latent"]
         and row["entropy"]["kind"] in ("batch_norm_sum", "batch_norm_mean", "nearest_neighbour")
         and not row["entropy"].get("references", 0)
-        and row["optimiser"]["weight_decay"] == 0
         and row["optimiser"]["clip"] is None
     )
     assert known, "the plain loop does not train this row: write what is missing into it"
