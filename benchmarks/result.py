@@ -9,8 +9,8 @@ from pathlib import Path
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "benchmarks"
 
 
-def write(name: str, lines: list[dict[str, object]], versions: dict[str, str]) -> None:
-    """The lines as NAME.csv, and NAME.json: processor, cores, code and the versions of what was compared."""
+def write(name: str, lines: list[dict[str, object]], more: dict[str, object]) -> None:
+    """The lines as NAME.csv, and NAME.json: processor, cores, code and `more`, as the versions of what was compared."""
     import torch
 
     from ddgm.provenance import code_version, device_name
@@ -26,4 +26,4 @@ def write(name: str, lines: list[dict[str, object]], versions: dict[str, str]) -
         "code": code_version(),
         "processor": device_name(torch.device("cpu")),
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(about | versions, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(about | more, indent=2) + "\n")

@@ -85,17 +85,6 @@ def mixing_tables(folder: Path, names: list[str]) -> dict[str, Path]:
     return write_tables(folder, rows, "experiment seed sampler step seconds metric value")
 
 
-def square_tables(folder: Path, names: list[str], grows: str) -> dict[str, Path]:
-    half_widths = [3, 4.5, 6.75, 10.125]
-    rows = [
-        (e, seed, f"log_partition_within_{x:g}", seed + (50 * (x - 3) if e == grows else 0.01 * (1 - 1 / x)))
-        for e in names
-        for seed in range(3)
-        for x in half_widths
-    ]
-    return write_tables(folder, rows, "experiment seed metric value")
-
-
 @pytest.fixture
 def caught(monkeypatch) -> list[Figure]:
     """The figures that would have been saved."""
@@ -144,12 +133,7 @@ def draw_mixing(folder: Path) -> None:
     )
 
 
-def draw_integrability(folder: Path) -> None:
-    path = write_claims(folder / "claims.csv", ("spin", "growth", "", "at most", 0.1, True))
-    claims.integrability("c", path, square_tables(folder, list(TITLES), "spin_gan"), TITLES, [])
-
-
-@pytest.mark.parametrize("draw", [draw_measures, draw_traces, draw_mixing, draw_integrability])
+@pytest.mark.parametrize("draw", [draw_measures, draw_traces, draw_mixing])
 def test_words_are_legible_whole_and_apart_with_many_experiments(tmp_path, caught, draw: Callable[[Path], None]):
     draw(tmp_path)
     (figure,) = caught
@@ -255,18 +239,6 @@ def test_the_generator_is_points_and_a_chain_a_line_without_its_start(tmp_path, 
     assert panel.get_xscale() == "log"
 
 
-def test_growth_is_counted_from_the_smallest_square(tmp_path):
-    path = square_tables(tmp_path, ["spin"], "spin")["spin"]
-    grown = claims.growth(pd.read_csv(path))
-    assert list(grown.index) == [3, 4.5, 6.75, 10.125]
-    np.testing.assert_allclose(grown.to_numpy(), np.repeat([[0], [75], [187.5], [356.25]], 3, axis=1))
-
-
-def test_labels_move_apart_no_further_than_they_must():
-    middles = claims.beside_each_other([0.0, 0.01, 0.5, 1.0], [0.1, 0.2, 0.1, 0.1], 1.0)
-    assert middles == pytest.approx([0.05, 0.2, 0.5, 0.95])
-
-
 def test_what_is_not_there_is_refused_by_name(tmp_path, caught):
     path = write_claims(tmp_path / "claims.csv", ("spin", "kl_data_model", "", "at most", 0.2, True))
     tables = metric_tables(tmp_path, ["spin"], other=[1.0])
@@ -282,8 +254,6 @@ def test_what_is_not_there_is_refused_by_name(tmp_path, caught):
         claims.traces("c", path, tables, TITLES, SETS, [])
     with pytest.raises(UserError, match=r"spin\.csv has no column 'sampler'"):
         claims.mixing("c", path, tables, TITLES, [])
-    with pytest.raises(UserError, match="log_partition_within_3"):
-        claims.integrability("c", path, tables, TITLES, [])
     traces = trace_tables(tmp_path, ["spin"], ["kl_data_model"])
     with pytest.raises(UserError, match="spin but not its data set"):
         claims.traces("c", path, traces, TITLES, {}, [])

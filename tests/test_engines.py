@@ -55,16 +55,20 @@ outputs = {{
 }}[verb]
 shown = [key.split(".")[1] for key in params if key.endswith(".title")]
 rows = [value for key, value in params.items() if key.startswith("experiments.") and isinstance(value, dict)]
-tests = [test for about in params.get(f"branches.{{args.branch}}.claims", {{}}).values() for test in about["tests"]]
-figure = params.get(f"branches.{{args.branch}}.claims.{{name}}", {{}}).get("figure")
-place = figure if figure in ("traces", "mixing") else "metrics"
+def place(about):
+    return about["figure"] if about["figure"] in ("traces", "mixing") else "metrics"
+claims = params.get(f"branches.{{args.branch}}.claims", {{}}).values()
+tested = [f"{{results}}/{{place(about)}}/{{test['experiment']}}.csv" for about in claims for test in about["tests"]]
+claim = params.get(f"branches.{{args.branch}}.claims.{{name}}", {{"figure": ""}})
 prepared, arrays = f"data/prepared/{{name}}/train.npy", [f"data/prepared/{{row['dataset']}}/train.npy" for row in rows]
 samples = [f"{{results}}/samples/{{one}}.npz" for one in shown]
 drawn = {{
     "curves": [f"{{results}}/models/{{one}}/history.csv" for one in shown],
     "sheet": [prepared],
-    "claim": [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place}}/{{one}}.csv" for one in shown],
+    "claim": [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place(claim)}}/{{one}}.csv" for one in shown],
     "fig2_extended": samples + [f"{{results}}/metrics/{{one}}.csv" for one in shown],
+    "fig2_curves": [f"{{results}}/traces/{{one}}.csv" for one in shown]
+    + [f"{{results}}/models/{{one}}/history.csv" for one in shown],
 }}
 inputs = {{
     "describe": [prepared],
@@ -75,7 +79,7 @@ inputs = {{
     "mix": [f"{{model}}weights.safetensors"],
     "search": arrays,
     "rank": [f"{{results}}/search/{{one}}.csv" for one in params.get(f"branches.{{args.branch}}.searched", [])],
-    "judge": [f"{{results}}/{{test['table']}}/{{test['experiment']}}.csv" for test in tests],
+    "judge": tested,
     "tabulate": [f"{{results}}/metrics/{{one}}.csv" for one in shown],
     "draw": drawn.get(words[0], samples) if words else [],
 }}.get(verb, [])
@@ -328,7 +332,7 @@ def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
     stages = {"draw_fig3-toy-toy_digits"}
     edit_module(work, "fig3")
     assert work.plans() == work.changed() == stages
-    stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_curves-toy"}
+    stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_fig2_curves-toy", "draw_curves-toy"}
     stages |= {"draw_fig4-toy-toy_faces", "draw_fig4-toy-toy_rooms"}
     stages |= {f"draw_sheet-toy-{name}" for name in TOY_SETS}
     stages |= {"draw_fig2_extended-toy", *(f"draw_claim-toy-{name}" for name in TOY_CLAIMS)}

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ddgm.errors import UserError
-from ddgm.figures import curves, fig1, fig2, fig2_extended, fig3, fig4
+from ddgm.figures import curves, fig1, fig2, fig2_curves, fig2_extended, fig3, fig4
 from ddgm.figures.style import PAGE, mosaic, wrapped
 
 GRID = 41
@@ -86,6 +87,24 @@ def write_history(path: Path, steps: tuple[int, ...] = (60, 60), entropy: float 
     return path
 
 
+def write_trace(path: Path, metrics: Sequence[str] = tuple(fig2_curves.DIVERGENCES)) -> Path:
+    """A trace of two seeds at three steps; at the last one seed's energy model is infinitely far."""
+    rows = [
+        (
+            "spin",
+            seed,
+            step,
+            metric,
+            np.inf if (seed, step, metric) == (1, 90, "kl_data_model") else 2.0 / (number + step),
+        )
+        for seed in (0, 1)
+        for step in (10, 30, 90)
+        for number, metric in enumerate(metrics)
+    ]
+    pd.DataFrame(rows, columns=["experiment", "seed", "step", "metric", "value"]).to_csv(path, index=False)
+    return path
+
+
 def draw_all(folder: Path) -> list[Path]:
     """Every figure once, as PNG and as PDF, from the same small inputs."""
     folder.mkdir(exist_ok=True)
@@ -101,6 +120,9 @@ def draw_all(folder: Path) -> list[Path]:
     curves.draw(
         {"a_b": write_history(folder / "in" / "history.csv"), "c": folder / "in" / "history.csv"}, both("curves")
     )
+    traced = write_trace(folder / "in" / "trace.csv")
+    history = {"spin": folder / "in" / "history.csv"}
+    fig2_curves.draw({"spin": traced}, history, {"spin": "four-spin, Eq. 15"}, both("fig2_curves"))
     return sorted(folder.glob("*.p*"))
 
 
@@ -115,7 +137,7 @@ def test_a_figure_drawn_twice_is_the_same_to_the_byte(tmp_path):
     script += f"test_figures.draw_all(pathlib.Path({str(tmp_path / 'there')!r}))"
     environment = {**os.environ, "PYTHONHASHSEED": "17"}
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", script], check=True, env=environment)
-    assert len(here) == 12
+    assert len(here) == 14
     for path in here:
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes(), path.name
 
@@ -129,7 +151,7 @@ def test_a_readers_own_settings_change_nothing(tmp_path):
 
 
 def test_figure_modules_import_no_torch():
-    script = "import sys; from ddgm.figures import fig1, fig2, fig2_extended, fig3, fig4, curves, claims; "
+    script = "import sys; from ddgm.figures import fig1, fig2, fig2_curves, fig2_extended, fig3, fig4, curves, claims; "
     script += "print(sorted({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert loaded.strip() == "[]"

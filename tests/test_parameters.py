@@ -218,6 +218,14 @@ MISTAKES = {
         edit("branches.toy.claims.samples_follow_energy.figure", "mixing"),
         "branches.toy.claims.samples_follow_energy tests mixing of 'toy_four_spin', of which none are made",
     ),
+    "a claim on more seeds than are trained": (
+        edit("branches.toy.claims.energy_is_integrable.tests.0.seeds", 3),
+        "branches.toy.claims.energy_is_integrable wants 3 seeds of 'toy_four_spin', which has 2: write at most 2",
+    ),
+    "a search over a key that the row does not have": (
+        edit("branches.toy.search.over", {"optimiser.energy_rat": [1.0e-3]}),
+        "branches.toy.search.over draws 'optimiser.energy_rat', which experiments.toy_four_spin does not have",
+    ),
     "a claim on chains that are not run": (
         edit("branches.toy.mixed", []),
         "branches.toy.claims.mcmc_mixes_badly tests mixing of 'toy_two_spiral', of which none are made: allowed are",

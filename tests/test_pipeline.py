@@ -59,7 +59,16 @@ def toy(project):
 
 def test_every_figure_of_the_toy_branch_is_a_picture(toy):
     figures = toy / "results/toy/figures"
-    names = ["fig1", "fig2", "fig2_extended", "fig3_toy_digits", "fig4_toy_faces", "fig4_toy_rooms", "curves"]
+    names = [
+        "fig1",
+        "fig2",
+        "fig2_extended",
+        "fig2_curves",
+        "fig3_toy_digits",
+        "fig4_toy_faces",
+        "fig4_toy_rooms",
+        "curves",
+    ]
     names += [f"sheet_{name}" for name in TOY_SETS] + [f"claim_{name}" for name in TOY_CLAIMS]
     for name in names:
         picture = np.asarray(Image.open(figures / f"{name}.png").convert("RGB"))

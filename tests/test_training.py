@@ -116,7 +116,8 @@ def test_twenty_steps_are_those_of_a_plain_loop(steps, parameters, planar_data):
     row["seeds"], row["schedule"]["steps"] = [0, 1], steps
     row["entropy"] = {"kind": "batch_norm_sum", "weight": 0.025}
     row["energy"]["quadratic"] = "learned"
-    row["optimiser"].update(energy_decay=0.0, generator_decay=0.0)
+    row["optimiser"].update(energy_decay=0.0, generator_decay=0.0, weight_decay=0.0)
+    row["schedule"]["generator_steps"] = 1
     pair, loops = Pair(row, planar_data, CPU), [PlainLoop(row, planar_data, seed) for seed in row["seeds"]]
     for _ in range(20):
         pair.round()

@@ -59,6 +59,10 @@ def publish(branch: str) -> None:
         shutil.copyfile(table, kept / table.name)
         provenance = results / "models" / table.stem / "provenance.json"
         shutil.copyfile(provenance, kept / f"{table.stem}.provenance.json")
+    for folder in ("traces", "mixing"):
+        for table in sorted((results / folder).glob("*.csv")):
+            (kept / folder).mkdir(exist_ok=True)
+            shutil.copyfile(table, kept / folder / table.name)
 
 
 def published() -> Iterator[tuple[str, dict[str, Any], pd.DataFrame, dict[str, Any]]]:

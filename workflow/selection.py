@@ -239,6 +239,7 @@ class Selection:
             "fig1",
             "fig2",
             "fig2_extended",
+            "fig2_curves",
             "fig3",
             "fig4",
             "curves",

@@ -11,7 +11,7 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.progress import start_log
 
-FIGURES = ["fig1", "fig2", "fig2_extended", "fig3", "fig4", "curves", "sheet", "claim"]
+FIGURES = ["fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", "fig4", "curves", "sheet", "claim"]
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
 
@@ -173,6 +173,11 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         else:
             tables = {n: existing(folder / "metrics" / f"{n}.csv", f"ddgm evaluate {n}") for n in names}
             module.draw(samples, tables, titles, outputs)
+    elif args.figure == "fig2_curves":
+        names = params["branches"][args.branch]["traced"]
+        traces = {n: existing(folder / "traces" / f"{n}.csv", f"ddgm trace {n}") for n in names}
+        histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
+        module.draw(traces, histories, {n: params["experiments"][n]["title"] for n in names}, outputs)
     elif args.figure == "claim":
         draw_claim(args, params, folder, outputs)
     elif args.figure == "sheet":

@@ -21,7 +21,7 @@ FIGURES = ("fig2", "fig3", "fig4")
 SHOWN = (*FIGURES, "compared")
 BRANCHES = ("paper", "toy")
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
-CLAIM_TABLES = {"measures": "metrics", "integrability": "metrics", "traces": "traces", "mixing": "mixing"}
+CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
 
 
 def load(source: str) -> dict[str, Any]:
@@ -223,10 +223,18 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                     yield f"{here}, whose data are {'not ' * planar}two-dimensional"
                 elif figure == "traced" and not rows[name]["schedule"]["snapshots"]:
                     yield f"{here}, whose schedule.snapshots is 0: write how often its weights are kept"
-        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch))
+        for name in set(shown["searched"]) & set(rows):
+            for key in shown["search"]["over"]:
+                try:
+                    select(rows[name], key)
+                except UserError:
+                    yield f"branches.{branch}.search.over draws '{key}', which experiments.{name} does not have"
+        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
 
 
-def _untestable(branch: str, shown: dict[str, Any], measured: list[str]) -> Iterator[str]:
+def _untestable(
+    branch: str, shown: dict[str, Any], measured: list[str], rows: dict[str, dict[str, Any]]
+) -> Iterator[str]:
     """What claims test and the branch does not measure, a sentence each."""
     lists = {"metrics": measured, "traces": shown["traced"], "mixing": shown["mixed"]}
     for claim, about in shown["claims"].items():
@@ -236,6 +244,10 @@ def _untestable(branch: str, shown: dict[str, Any], measured: list[str]) -> Iter
                 near = nearest(test["experiment"], lists[table])
                 here = f"{branch}.claims.{claim} tests {table} of '{test['experiment']}'"
                 yield f"{here}, of which none are made{near}"
+            elif test["seeds"] and test["seeds"] > len(rows[test["experiment"]]["seeds"]):
+                trained = len(rows[test["experiment"]]["seeds"])
+                here = f"{branch}.claims.{claim} wants {test['seeds']} seeds of '{test['experiment']}'"
+                yield f"{here}, which has {trained}: write at most {trained}"
 
 
 def _sentence(error: Any) -> str:

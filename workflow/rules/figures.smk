@@ -163,6 +163,32 @@ rule draw_curves:
         "ddgm draw curves --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
+rule draw_fig2_curves:
+    """Divergences and energies along training, in two dimensions."""
+    input:
+        traces=select.shown("traced", "results/{branch}/traces/{experiment}.csv"),
+        histories=select.shown(
+            "traced", "results/{branch}/models/{experiment}/history.csv"
+        ),
+        code=modules("ddgm.figures.fig2_curves"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig2_curves.png",
+            caption="../report/fig2_curves.rst",
+            category="Training",
+        ),
+        pdf="results/{branch}/figures/fig2_curves.pdf",
+    log:
+        "logs/draw/{branch}/fig2_curves.log",
+    threads: 1
+    params:
+        cfg=select.pick_shown("traced"),
+    message:
+        "Drawing fig2_curves of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig2_curves --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
 rule fig1:
     """Figure 1 of the paper."""
     input:
@@ -177,9 +203,10 @@ rule fig2:
 
 
 rule claims:
-    """Every claim of the paper: what was measured, and a verdict."""
+    """Every claim of the paper: what was measured, along training too, and a verdict."""
     input:
         "results/paper/metrics/claims.csv",
+        select.figure("fig2_curves", "paper"),
         [
             file
             for name in select.claim_figures("paper")

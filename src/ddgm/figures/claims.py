@@ -6,7 +6,6 @@ not: colour alone says nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ddgm.errors import UserError
 from ddgm.figures.metric import Metric, metric_named
@@ -28,7 +27,6 @@ ALLOWED = "#dfe8e2"  # behind what a claim asks for
 COLOURS = ("#4477aa", "#cc3344", "#228833", "#aa3377", "#44aacc", "#ee7733", "#555555")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-WITHIN = "log_partition_within_"
 
 # The page, inches.
 EDGE, LINE, SMALL_LINE = 0.05, 0.135, 0.105
@@ -471,116 +469,3 @@ def _draw_mixing(panel: Axes, table: pd.DataFrame, styles: Mapping[str, dict[str
         else:
             panel.fill_between(seconds, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
             panel.plot(seconds, mean, linewidth=1.2, **style)
-
-
-# --- The claim about integrability ---
-
-
-def beside_each_other(wanted: Sequence[float], heights: Sequence[float], top: float) -> list[float]:
-    """Middles as near to `wanted` (ascending) as labels of these heights can lie between 0 and `top`."""
-    middles = [max(wanted[0], heights[0] / 2)]
-    for want, (below, height) in zip(wanted[1:], pairwise(heights), strict=True):
-        middles.append(max(want, middles[-1] + (below + height) / 2))
-    limit = top
-    for number in reversed(range(len(middles))):
-        middles[number] = min(middles[number], limit - heights[number] / 2)
-        limit = middles[number] - heights[number] / 2
-    return middles
-
-
-def growth(table: pd.DataFrame) -> pd.DataFrame:
-    """log Z within each square less log Z within the smallest: half widths ascending, a column for each seed."""
-    rows = table[table["metric"].str.startswith(WITHIN)]
-    half_widths = rows["metric"].str.removeprefix(WITHIN).astype(float)
-    wide = rows.assign(half_width=half_widths).pivot_table(index="half_width", columns="seed", values="value")
-    wide = wide.replace([np.inf, -np.inf], np.nan)
-    return (wide - wide.iloc[0]).dropna(how="all") if len(wide) else wide
-
-
-def integrability(
-    claim: str, claims: Path, tables: Mapping[str, Path], titles: Mapping[str, str], outputs: Sequence[Path]
-) -> None:
-    """How log Z grows with the square that it is summed over: a line for each seed of each experiment.
-
-    One that settles has an integral. The grey line is an energy that is the same everywhere.
-
-      claims  as in `measures`; what they test of an experiment is a sign at its name
-      tables  csv each: experiment, seed, metric, value, with metrics named log_partition_within_3 and so on, the
-              half width of the square in the name
-      titles  the name at the line
-
-    Raises UserError for other tables, or if none has such metrics for two squares.
-    """
-    read = read_claim(claim, claims)
-    table = read_tables(tables, titles, ["metric", "value"])
-    lines = {experiment: growth(table[table["experiment"] == experiment]) for experiment in tables}
-    lines = {experiment: line for experiment, line in lines.items() if len(line) > 1}
-    if not lines:
-        raise UserError(f"the claim {claim} is drawn from {WITHIN}3, {WITHIN}4.5, ..., which no table holds twice")
-    left, names, above, below = 0.45, 2.1, 0.06, 0.36
-    wide = PAGE - left - names
-    with look():
-        labels = {}
-        for experiment in lines:
-            tests = read.tests[read.tests["experiment"] == experiment]
-            sign = f"{HOLDS[bool(tests['holds'].all())][0]} " if len(tests) else ""
-            labels[experiment] = wrapped(f"{sign}{titles[experiment]}", names - 0.35, 6)
-        heights = {experiment: 0.03 + 0.1 * len(words) for experiment, words in labels.items()}
-        tall = max(2.4, sum(heights.values()) + 0.2)
-        note = (
-            "log Z is summed over squares [−x, x]²; a line for each seed, settled where it is level. ✓ and ✗: whether "
-            "what the claim asks of this experiment holds. Grey: an energy that is the same everywhere."
-        )
-        figure, place = _page(read, above + tall + below, note)
-        panel = place(left, above, wide, tall)
-        ends = {}
-        for number, (experiment, line) in enumerate(lines.items()):
-            for seed in line:
-                settled = line[seed].dropna()
-                panel.plot(settled.index, settled, linewidth=0.6, alpha=0.8, **style_of(number))
-            mean = line.mean(axis=1).dropna()
-            ends[experiment] = (mean.index[-1], mean.iloc[-1])
-        half_widths = np.unique(np.concatenate([line.index for line in lines.values()]))
-        flat = 2 * np.log(half_widths / half_widths[0])
-        panel.plot(half_widths, flat, color="#999999", linewidth=2, alpha=0.5, zorder=0)
-        values = np.concatenate([flat, *(line.to_numpy().ravel() for line in lines.values())])
-        values = values[np.isfinite(values)]
-        if np.abs(values).max() > 30:
-            panel.set_yscale("symlog", linthresh=1, linscale=0.6)
-            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
-        panel.set(xscale="log", xlim=(half_widths[0], half_widths[-1]))
-        panel.xaxis.set_minor_locator(NullLocator())
-        chosen = half_widths[:: -(-len(half_widths) // 9)]
-        panel.set_xticks(chosen, labels=[f"{x:.3g}" for x in chosen])
-        panel.set(ylim=(min(values.min(), 0) - 0.1, values.max() * 1.1))
-        panel.set_xlabel("half width x of the square", size=7)
-        panel.set_ylabel("log Z less log Z in the smallest square", size=7)
-        _name_lines(
-            panel, ends, {e: "\n".join(words) for e, words in labels.items()}, heights, (wide, tall), list(lines)
-        )
-        save(figure, outputs)
-
-
-def _name_lines(
-    panel: Axes,
-    ends: Mapping[str, tuple[float, float]],
-    labels: Mapping[str, str],
-    heights: Mapping[str, float],
-    size: tuple[float, float],
-    order: Sequence[str],
-) -> None:
-    """Each line's name right of the panel, as near to its end as others allow, and a thin line leading there."""
-    to_inches = panel.transData + panel.transAxes.inverted()
-    inches = {experiment: to_inches.transform(end) * size for experiment, end in ends.items()}
-    sorted_up = sorted(ends, key=lambda experiment: inches[experiment][1])
-    middles = beside_each_other([inches[e][1] for e in sorted_up], [heights[e] for e in sorted_up], size[1])
-    wide, tall = size
-    for experiment, middle in zip(sorted_up, middles, strict=True):
-        x, y = inches[experiment]
-        style = style_of(order.index(experiment))
-        points = np.array([(x, y), (wide + 0.06, y), (wide + 0.18, middle), (wide + 0.3, middle)]) / size
-        panel.plot(*points.T, transform=panel.transAxes, clip_on=False, linewidth=0.6, **style)
-        panel.text(
-            (wide + 0.33) / wide, middle / tall, labels[experiment], transform=panel.transAxes, ha="left",
-            va="center", size=6,
-        )  # fmt: skip

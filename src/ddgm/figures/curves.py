@@ -26,7 +26,8 @@ def by_seed(history: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.Series
     return seeds, seeds.dropna().mean(axis=1)
 
 
-def _plot(panel: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
+def plot_seeds(panel: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
+    """A column of a table along its steps: each seed thin, their mean thick."""
     seeds, mean = by_seed(history, column)
     for seed in seeds:
         line = seeds[seed].dropna()
@@ -34,7 +35,8 @@ def _plot(panel: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
     panel.plot(mean.index, mean, color=colour, linewidth=1.2)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_history(path: Path) -> pd.DataFrame:
+    """A training's history.csv, checked."""
     history = read_table(path, ["seed", "step", "energy_data", "energy_samples", "entropy"])
     twice = history[history.duplicated(["seed", "step"])]
     if not twice.empty:
@@ -49,11 +51,11 @@ def _broken(name: str, width: int) -> str:
 
 
 def _draw_experiment(upper: Axes, lower: Axes, history: pd.DataFrame) -> None:
-    _plot(upper, history, "energy_samples", SAMPLES)
-    _plot(upper, history, "energy_data", DATA)
+    plot_seeds(upper, history, "energy_samples", SAMPLES)
+    plot_seeds(upper, history, "energy_data", DATA)
     upper.tick_params(labelbottom=False)
     if history["entropy"].notna().any():
-        _plot(lower, history, "entropy", ENTROPY)
+        plot_seeds(lower, history, "entropy", ENTROPY)
     else:
         lower.text(0.5, 0.5, "no entropy term", transform=lower.transAxes, ha="center", va="center", size=6)
         lower.set_yticks([])
@@ -71,7 +73,7 @@ def draw(histories: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """
     if not histories:
         raise UserError("the learning curves have no experiment to draw; name at least one")
-    tables = {experiment: _read(path) for experiment, path in histories.items()}
+    tables = {experiment: read_history(path) for experiment, path in histories.items()}
     columns = min(COLUMNS, len(tables))
     rows = -(-len(tables) // columns)
     with look():

@@ -21,6 +21,7 @@ METRICS = {
     "tv_data_model": Metric("TV(D, T)", "total variation", "share"),
     "tv_data_generator": Metric("TV(D, G)", "total variation", "share"),
     "tv_generator_model": Metric("TV(G, T)", "total variation", "share"),
+    "integrable_within": Metric("Z settles", "half side of a square", "log"),
     "modes_covered": Metric("modes covered", "share", "share"),
     "mode_share_smallest": Metric("emptiest mode", "share of its due", "share"),
     "inside_99": Metric("inside the data's 99 %", "share of samples", "share"),

@@ -179,11 +179,10 @@ def distances(square: Square, generator: Array) -> dict[str, float]:
     }
 
 
-def integrability(energy: nn.Module, tolerance: float) -> dict[str, float]:
-    """1 if Z settles, else 0, and log Z within squares of growing size, by half their side."""
+def integrable_within(energy: nn.Module, tolerance: float) -> float:
+    """Half the side of the square around which the next ring adds less than `tolerance` to Z; infinity if none does."""
     found = log_partitions(energy, BOX, tolerance)
-    within = {f"log_partition_within_{half_width:g}": log_z for half_width, log_z in found.items()}
-    return {"integrable": float(settled(found, tolerance))} | within
+    return list(found)[-2] if settled(found, tolerance) else np.inf
 
 
 def square_around(*clouds: Array) -> float:
@@ -244,7 +243,8 @@ def measure(
     counts, n = np.zeros((cells_across(half_width),) * 2), 0
     for part in chain([first], parts):
         counts, n = counts + cell_counts(part, half_width), n + len(part)
-    found = distances(square, smoothed(counts, n)) | integrability(energy, settings["tolerance"])
+    found = distances(square, smoothed(counts, n))
+    found["integrable_within"] = integrable_within(energy, settings["tolerance"])
     return found | compare_points(energy, first, data, dataset, settings["transport"], settings["seed"])
 
 
