@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ddgm.errors import UserError
 from ddgm.figures.metric import Metric, metric_named
@@ -237,10 +237,11 @@ def measures(
         labels = [wrapped(titles[experiment], names - 0.1, 7) for experiment in tables]
         heights = [0.09 + 0.115 * len(lines) for lines in labels]
         ends = np.cumsum(heights)
-        note = (
-            "Each dot is a seed, the bar their mean ± sd; ∞ stands for all seeds, or for so many. Shaded: what the "
-            "claim asks for; ✓ the mean lies there, ✗ it does not. Experiments without shading are for comparison."
-        )
+        note = "Each dot is a seed, the bar their mean ± sd. Shaded: what the claim asks for, ✓ if that holds, else ✗."
+        if np.isinf(table.loc[table["metric"].isin(metrics), "value"]).any():
+            note += " ∞ stands for all seeds, or for so many."
+        if not set(tables) <= set(read.tests["experiment"]):
+            note += " Experiments without shading are for comparison."
         figure, place = _page(read, top + ends[-1] + below, note)
         for column, metric in enumerate(metrics):
             panel = place(names + column * (wide + sign), top, wide, ends[-1])
@@ -355,28 +356,30 @@ def _draw_traces(
     panel: Axes, table: pd.DataFrame, styles: Mapping[str, dict[str, object]], read: Claim, metric: str
 ) -> None:
     """A panel of `traces`: the metric's rows of one data set's experiments."""
-    span = (table["step"].max() - table["step"].min() if len(table) else 0) or 1
+    # Steps are measured in equal ratios; what cannot be (a cosine above 1) a band does not show either.
+    ratio = table["step"].max() / table["step"].min() if len(table) else 1.0
+    lowest, highest = {"correlation": (-1, 1), "share": (0, 1)}.get(metric_named(metric).axis, (-np.inf, np.inf))
     beside = {"first": 0, "last": 0, "": 0}
     for experiment, style in styles.items():
         line = over_seeds(table[table["experiment"] == experiment])
         if line.empty:
             continue
-        panel.fill_between(
-            line.index, line["mean"] - line["sd"], line["mean"] + line["sd"], color=style["color"], alpha=0.15, lw=0
-        )
+        band = [(line["mean"] + side * line["sd"]).clip(lowest, highest) for side in (-1, 1)]
+        panel.fill_between(line.index, *band, color=style["color"], alpha=0.15, lw=0)
         panel.plot(line.index, line["mean"], linewidth=1.2, **style)
         for test in read.of(experiment, metric).itertuples():
             at = test.at if test.at in beside else ""
             beside[at] += 1
             # Beside the axis' end, one after another: tests of several experiments may share a threshold.
-            away = 0.045 * span * beside[at]
-            step = line.index[0] - away if at == "first" else line.index[-1] + away
+            away = ratio ** (0.045 * beside[at])
+            step = line.index[0] / away if at == "first" else line.index[-1] * away
             panel.plot(
                 step, test.threshold, marker="^" if test.comparison == "at least" else "v", markersize=4, linestyle="",
                 markeredgewidth=0.7, markeredgecolor=style["color"],
                 markerfacecolor=style["color"] if test.holds else "white", clip_on=False, zorder=3,
             )  # fmt: skip
-    panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 4, 5, 8, 10]))
+    if ratio > 1:
+        _plain_log(panel, "x")
     if table.empty:
         panel.set(xticks=[])
         panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", va="center", size=6)
@@ -411,7 +414,7 @@ def mixing(
     lines = -(-len(tables) // columns)
     left, between, above, tall, below = 0.42, 0.14, 0.16, 1.35, 0.24
     wide = (PAGE - left - between * (columns - 1) - 0.12) / columns
-    shown = [*samplers, "threshold"] if (read.tests["metric"] == "occupancy_error").any() else samplers
+    shown = [*samplers, "asked of the generator"] if (read.tests["metric"] == "occupancy_error").any() else samplers
     key_lines = -(-len(shown) // 3)
     with look():
         headings = {experiment: wrapped(titles[experiment], wide - 0.05, 7) for experiment in tables}
