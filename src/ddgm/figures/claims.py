@@ -372,7 +372,7 @@ def _draw_traces(
             beside[at] += 1
             # Beside the axis' end, one after another: tests of several experiments may share a threshold.
             away = ratio ** (0.045 * beside[at])
-            step = line.index[0] / away if at == "first" else line.index[-1] * away
+            step = table["step"].min() / away if at == "first" else table["step"].max() * away
             panel.plot(
                 step, test.threshold, marker="^" if test.comparison == "at least" else "v", markersize=4, linestyle="",
                 markeredgewidth=0.7, markeredgecolor=style["color"],
