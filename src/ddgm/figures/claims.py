@@ -119,7 +119,7 @@ def _page(read: Claim, body: float, note: str) -> tuple[Figure, Place]:
 
 def power(value: float) -> str:
     """A power of ten as a number, or with raised digits of full size where that would be long."""
-    return f"{value:g}" if 1e-4 < value < 1e5 else "10" + str(round(np.log10(value))).translate(RAISED)
+    return f"{value:g}" if 1e-4 < value < 1e4 else "10" + str(round(np.log10(value))).translate(RAISED)
 
 
 def _plain_log(axis: Axes, which: str) -> None:
