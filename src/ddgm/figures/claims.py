@@ -231,7 +231,7 @@ def measures(
     read = read_claim(claim, claims)
     table = read_tables(tables, titles, ["metric", "value"])
     metrics = tested_metrics(read, claim, table)
-    names, sign, top, below = 1.75, 0.2, 0.2, 0.33
+    names, sign, top, below = 1.75, 0.2, 0.2, 0.4
     wide = (PAGE - names - EDGE) / len(metrics) - sign
     with look():
         labels = [wrapped(titles[experiment], names - 0.1, 7) for experiment in tables]
