@@ -7,7 +7,7 @@ snakemake --cores 2 claims  the paper's claims in two dimensions, measured and j
 """
 
 from workflow import engines
-from workflow.selection import Selection, modules
+from workflow.selection import DIGIT_FIGURES, Selection, modules
 
 
 configfile: "params.yaml"
@@ -27,6 +27,7 @@ wildcard_constraints:
     # metrics/claims.csv is no experiment's.
     experiment=r"(?!claims\b)[a-z][a-z0-9_]*",
     claim=r"[a-z][a-z0-9_]*",
+    search=r"[a-z][a-z0-9_]*",
     split="train|val|test",
 
 
@@ -47,7 +48,7 @@ rule toy:
     """All four figures, metrics, claims, curves and a search on small stand-ins."""
     input:
         select.everything("toy"),
-        "results/toy/search.csv",
+        select.searches("toy"),
 
 
 # DVC's side of every run: see docs/engines.md.

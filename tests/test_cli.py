@@ -44,7 +44,7 @@ def said(capsys):
         ("trace toy_two_spiral", "holds no trained model"),
         ("mix toy_two_spiral", "holds no trained model"),
         ("search toy_four_spin", "train.npy is missing: make it with 'ddgm prepare four_spin train'"),
-        ("rank --branch toy", "search/toy_four_spin.csv is missing: make it with 'ddgm search toy_four_spin'"),
+        ("rank planar --branch toy", "search/toy_four_spin.csv is missing: make it with 'ddgm search toy_four_spin'"),
         ("judge --branch toy", "metrics/toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin'"),
         ("draw claim", "drawn of one claim: write 'ddgm draw claim CLAIM'"),
         ("draw claim mcmc_mixes --branch toy", "has no entry 'mcmc_mixes': did you mean 'mcmc_mixes_badly'?"),

@@ -44,11 +44,16 @@ outputs = {{
     "train": [model + end for end in ("weights.safetensors", "snapshots.safetensors", "history.csv", "experiment.json",
                                       "provenance.json")],
     "sample": [f"{{results}}/samples/{{name}}.npz"],
-    "evaluate": [f"{{results}}/metrics/{{name}}.csv"],
+    "classify": [f"{{results}}/classifiers/{{name}}/" + end
+                 for end in ("weights.safetensors", "classifier.json", "provenance.json", "accuracy.csv")],
+    "evaluate": [f"{{results}}/metrics/{{name}}.csv"]
+    + [f"{{results}}/{{kind}}/{{name}}.csv" for kind in ("interpolations", "crossings") if "digits" in name]
+    + [f"{{results}}/evidence/{{name}}.npz"] * ("digits" in name),
+    "anneal": [f"{{results}}/likelihoods/{{name}}.csv"],
     "trace": [f"{{results}}/traces/{{name}}.csv"],
     "mix": [f"{{results}}/mixing/{{name}}.csv"],
     "search": [f"{{results}}/search/{{name}}.csv"],
-    "rank": [f"{{results}}/search.csv"],
+    "rank": [f"{{results}}/searches/{{name}}.csv"],
     "judge": [f"{{results}}/metrics/claims.csv"],
     "tabulate": [f"{{results}}/metrics.csv"],
     "draw": [f"{{results}}/figures/{{'_'.join(words)}}.{{kind}}" for kind in ("png", "pdf")],
@@ -65,6 +70,10 @@ samples = [f"{{results}}/samples/{{one}}.npz" for one in shown]
 drawn = {{
     "curves": [f"{{results}}/models/{{one}}/history.csv" for one in shown],
     "sheet": [prepared],
+    "fig3_steps": [f"{{results}}/evidence/{{name}}.npz", f"{{results}}/interpolations/{{name}}.csv"],
+    "fig3_neighbours": [f"{{results}}/evidence/{{name}}.npz"],
+    "fig3_energies": [f"{{results}}/evidence/{{name}}.npz"],
+    "fig3_crossings": [f"{{results}}/crossings/{{name}}.csv"],
     "claim": [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place(claim)}}/{{one}}.csv" for one in shown],
     "fig2_extended": samples + [f"{{results}}/metrics/{{one}}.csv" for one in shown],
     "fig2_curves": [f"{{results}}/traces/{{one}}.csv" for one in shown]
@@ -74,11 +83,15 @@ inputs = {{
     "describe": [prepared],
     "train": arrays,
     "sample": [f"{{model}}weights.safetensors"],
-    "evaluate": [f"{{model}}weights.safetensors"],
+    "classify": [prepared],
+    "evaluate": [f"{{model}}weights.safetensors"]
+    + [f"{{results}}/samples/{{name}}.npz", f"{{results}}/classifiers/{{name}}/weights.safetensors"] * ("digits" in name),
+    "anneal": [f"{{model}}weights.safetensors"],
     "trace": [f"{{model}}snapshots.safetensors"],
     "mix": [f"{{model}}weights.safetensors"],
     "search": arrays,
-    "rank": [f"{{results}}/search/{{one}}.csv" for one in params.get(f"branches.{{args.branch}}.searched", [])],
+    "rank": [f"{{results}}/search/{{one}}.csv" for plan in params.values() if isinstance(plan, dict)
+             for one in plan.get("experiments", [])],
     "judge": tested,
     "tabulate": [f"{{results}}/metrics/{{one}}.csv" for one in shown],
     "draw": drawn.get(words[0], samples) if words else [],
@@ -199,7 +212,7 @@ def slim(file: Path) -> None:
     """Take from the paper branch what it compares and claims: 150 jobs that no test here makes, judged at each run."""
     before, rest = file.read_text().split("    compared:", 1)
     kept = rest[rest.index("    sampling:") : rest.index("    claims:")]
-    less = "    compared: []\n    traced: []\n    mixed: []\n    searched: [four_spin]\n" + kept + "    claims: {}\n"
+    less = "    compared: []\n    traced: []\n    mixed: []\n    annealed: []\n" + kept + "    claims: {}\n"
     file.write_text(before + less + rest[rest.index("  toy:") :])
 
 

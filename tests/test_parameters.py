@@ -122,7 +122,7 @@ MISTAKES = {
     ),
     "points in Figure 3's list": (
         edit("branches.paper.fig3", ["four_spin"]),
-        "branches.paper.fig3 names 'four_spin', whose data are two-dimensional",
+        "branches.paper.fig3 names 'four_spin', whose data are not digits",
     ),
     "a folder for what is drawn": (
         edit("datasets.toy_faces.folder", "/data"),
@@ -202,9 +202,33 @@ MISTAKES = {
         edit("branches.paper.mixed", ["mnist"]),
         "branches.paper.mixed names 'mnist', whose data are not two-dimensional",
     ),
-    "a search on pixels": (
-        edit("branches.paper.searched", ["mnist"]),
-        "branches.paper.searched names 'mnist', whose data are not two-dimensional",
+    "a search on colour images": (
+        edit("branches.paper.searches.planar.experiments", ["celeba"]),
+        "branches.paper.searches.planar names 'celeba', whose data are colour images: a search is over points or digi",
+    ),
+    "a search on digits that measures points": (
+        edit("branches.paper.searches.planar.experiments", ["mnist"]),
+        "branches.paper.searches.planar.evaluation does not fit 'mnist': write the keys that the branch's digits has",
+    ),
+    "a search of no experiment": (
+        edit("branches.toy.searches.planar.experiments", ["toy_four_spi"]),
+        "branches.toy.searches.planar names 'toy_four_spi', which is no experiment: did you mean 'toy_four_spin'?",
+    ),
+    "two searches of one experiment": (
+        lambda rows: rows["branches"]["toy"]["searches"].update(again=rows["branches"]["toy"]["searches"]["planar"]),
+        "branches.toy.searches.again names 'toy_four_spin', which branches.toy.searches.planar varies: write it in one",
+    ),
+    "digits that nothing judges": (
+        edit("classifiers.toy_digits", None),
+        "branches.toy.fig3 names 'toy_digits', whose digits nothing judges: write a row classifiers.toy_digits",
+    ),
+    "a figure of digits in Figure 4's list": (
+        edit("branches.paper.fig4", ["mnist"]),
+        "branches.paper.fig4 names 'mnist', whose data are not colour images",
+    ),
+    "arithmetic that no processor has": (
+        edit("experiments.mnist.precision", "float33"),
+        'experiments.mnist.precision is "float33": did you mean \'float32\'? allowed are float32, bfloat16',
     ),
     "a claim on an experiment that is not measured": (
         edit("branches.toy.claims.samples_follow_energy.tests.0.experiment", "four_spin"),
@@ -223,8 +247,8 @@ MISTAKES = {
         "branches.toy.claims.energy_is_integrable wants 3 seeds of 'toy_four_spin', which has 2: write at most 2",
     ),
     "a search over a key that the row does not have": (
-        edit("branches.toy.search.over", {"optimiser.energy_rat": [1.0e-3]}),
-        "branches.toy.search.over draws 'optimiser.energy_rat', which experiments.toy_four_spin does not have",
+        edit("branches.toy.searches.planar.over", {"optimiser.energy_rat": [1.0e-3]}),
+        "branches.toy.searches.planar.over draws 'optimiser.energy_rat', which experiments.toy_four_spin does not have",
     ),
     "a claim on chains that are not run": (
         edit("branches.toy.mixed", []),

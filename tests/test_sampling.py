@@ -127,7 +127,7 @@ def test_inputs_of_other_kinds_keep_what_they_should():
 def test_an_image_experiments_table_has_a_row_for_each_seed_and_metric(digit_model, tmp_path):
     target = tmp_path / "digits.csv"
     train_array = tmp_path / "train.npy"
-    evidence.evaluate("digits", digit_model, {"seed": 1, "batch": 30}, {}, target, train_array, train_array)
+    evidence.evaluate("digits", digit_model, {"seed": 1, "batch": 30}, target, train_array, train_array)
     table = pd.read_csv(target)
     assert list(table.columns) == ["experiment", "seed", "metric", "value"]
     assert set(table["metric"]) >= {"energy_train", "energy_samples", "auroc_noise", "auroc_inverted", "spread"}

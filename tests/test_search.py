@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddgm import search as module
 from ddgm.errors import UserError
 from ddgm.search import changed, draw, rank, search
 
@@ -55,8 +54,14 @@ def array(planar_data, tmp_path):
     return tmp_path / "train.npy"
 
 
-def plan(trials, over):
-    return {"seed": 0, "trials": trials, "steps": 2, "seeds": [0], "over": over}
+RANKED, SHOWN = ["kl_data_model", "kl_data_generator"], ["modes_covered"]
+
+
+def plan(trials, over, together=True, experiments=()):
+    return {
+        "seed": 0, "trials": trials, "steps": 2, "seeds": [0], "over": over, "ranked_by": RANKED, "shown": SHOWN,
+        "together": together, "experiments": list(experiments),
+    }  # fmt: skip
 
 
 def measured(name, model, table):
@@ -64,7 +69,7 @@ def measured(name, model, table):
     from ddgm.experiment import describe
 
     row = describe(model)["row"]
-    found = dict.fromkeys(module.SHOWN, float(row["schedule"]["batch"])) | {"modes_covered": float(len(row["seeds"]))}
+    found = dict.fromkeys(RANKED, float(row["schedule"]["batch"])) | {"modes_covered": float(len(row["seeds"]))}
     rows = [(name, seed, metric, value + seed) for metric, value in found.items() for seed in row["seeds"]]
     pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
 
@@ -89,19 +94,38 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
     planar_row["optimiser"]["generator_rate"] = 1.0e30
     search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
     (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
-    assert row["optimiser.energy_rate"] == 1.0e30 and row["modes_covered"] == 0
-    assert {row[metric] for metric in module.SHOWN[:3]} == {math.inf}
+    assert row["optimiser.energy_rate"] == 1.0e30
+    assert {row[metric] for metric in RANKED + SHOWN} == {math.inf}
 
 
-def test_trials_are_ranked_by_the_score_summed_over_experiments(tmp_path):
-    """Trial 1 is best on `a` alone, trial 0 on both together; what diverged anywhere is last."""
+def test_a_metric_that_is_not_measured_is_one_sentence(planar_row, array, tmp_path):
+    settings = plan(1, BATCHES) | {"shown": ["frechet"]}
+    with pytest.raises(UserError, match="a search of points asks for 'frechet', which is not measured: allowed are kl_"):
+        search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """Trial 1 is best on `a` alone, trial 3 on `b`, trial 0 on both together."""
     scores = {"a": [0.3, 0.1, 0.2, math.inf], "b": [0.3, 0.9, 0.6, 0.1]}
     for name, values in scores.items():
         rows = [(name, trial, value, value / 2) for trial, value in enumerate(values)]
-        columns = ["experiment", "trial", "kl_data_model", "kl_data_generator"]
-        pd.DataFrame(rows, columns=columns).to_csv(tmp_path / f"{name}.csv", index=False)
-    rank([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+        pd.DataFrame(rows, columns=["experiment", "trial", *RANKED]).to_csv(tmp_path / f"{name}.csv", index=False)
+    return [tmp_path / "a.csv", tmp_path / "b.csv"]
+
+
+def test_trials_of_one_setting_for_all_are_ranked_by_the_sum_and_what_diverged_anywhere_is_last(searched, tmp_path):
+    rank(searched, plan(4, {}, experiments="ab"), tmp_path / "all.csv")
     ranked = pd.read_csv(tmp_path / "all.csv")
     assert ranked["trial"].tolist() == [0, 0, 2, 2, 1, 1, 3, 3]
     assert ranked["experiment"].tolist() == ["a", "b"] * 4
     assert ranked["score"].tolist() == pytest.approx([0.9, 0.9, 1.2, 1.2, 1.5, 1.5, math.inf, math.inf])
+
+
+def test_rivals_are_ranked_each_on_its_own(searched, tmp_path):
+    rank(searched, plan(4, {}, together=False, experiments="ba"), tmp_path / "all.csv")
+    ranked = pd.read_csv(tmp_path / "all.csv")
+    assert ranked["experiment"].tolist() == ["b"] * 4 + ["a"] * 4, "in the order that the search names them"
+    assert ranked["trial"].tolist() == [3, 0, 2, 1, 1, 2, 0, 3]
+    assert list(ranked.columns) == ["experiment", "trial", *RANKED, "score"]

@@ -50,16 +50,22 @@ def publish(branch: str) -> None:
     for picture in pictures:
         small = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         small.save(DOCS / "figures" / f"{branch}_{picture.name}", optimize=True)
-    for table in (results / "metrics" / "claims.csv", results / "search.csv"):
-        if table.exists():
-            shutil.copyfile(table, kept / table.name)
+    verdicts = results / "metrics" / "claims.csv"
+    if verdicts.exists():
+        shutil.copyfile(verdicts, kept / verdicts.name)
+    for judge in sorted((results / "classifiers").glob("*/accuracy.csv")):
+        (kept / "classifiers").mkdir(exist_ok=True)
+        shutil.copyfile(judge, kept / "classifiers" / f"{judge.parent.name}.csv")
+        shutil.copyfile(
+            judge.with_name("provenance.json"), kept / "classifiers" / f"{judge.parent.name}.provenance.json"
+        )
     for table in sorted((results / "metrics").glob("*.csv")):
         if table.name == "claims.csv":
             continue
         shutil.copyfile(table, kept / table.name)
         provenance = results / "models" / table.stem / "provenance.json"
         shutil.copyfile(provenance, kept / f"{table.stem}.provenance.json")
-    for folder in ("traces", "mixing"):
+    for folder in ("traces", "mixing", "interpolations", "crossings", "likelihoods", "searches"):
         for table in sorted((results / folder).glob("*.csv")):
             (kept / folder).mkdir(exist_ok=True)
             shutil.copyfile(table, kept / folder / table.name)

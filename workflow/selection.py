@@ -18,6 +18,8 @@ from ddgm.datasets import registry
 from ddgm.errors import UserError
 
 SOURCE = Path("src")
+# Of the evidence on the digits of Figure 3.
+DIGIT_FIGURES = ("fig3_steps", "fig3_crossings", "fig3_neighbours", "fig3_energies")
 
 
 @functools.cache
@@ -144,14 +146,24 @@ class Selection:
         return modules("ddgm.training", f"ddgm.objectives.{objective}")
 
     def search_modules(self, wildcards: Any) -> list[str]:
-        return sorted({*self.train_modules(wildcards), *modules("ddgm.search", "ddgm.metrics.density")})
+        evidence = f"ddgm.metrics.{self.evidence(wildcards.experiment)}"
+        return sorted({*self.train_modules(wildcards), *modules("ddgm.search", evidence)})
 
     def evaluate_modules(self, wildcards: Any) -> list[str]:
         return modules(f"ddgm.metrics.{self.evidence(wildcards.experiment)}")
 
     def evidence(self, experiment: str) -> str:
         """The metrics module for an experiment."""
-        return parameters.evidence(self.experiment(experiment))
+        return parameters.evidence(self.dataset(experiment))
+
+    def measured_by(self, *evidence: str) -> str:
+        """A regular expression for the experiments that these metrics modules measure."""
+        return "|".join(name for name in self.config["experiments"] if self.evidence(name) in evidence) or "(?!)"
+
+    def judge(self, wildcards: Any) -> list[str]:
+        """The classifier of a digit experiment's data set."""
+        folder = f"results/{wildcards.branch}/classifiers/{self.dataset_name(wildcards)}"
+        return [f"{folder}/{file}" for file in ("weights.safetensors", "classifier.json")]
 
     def dataset(self, experiment: str) -> dict[str, Any]:
         """The data set's row of an experiment."""
@@ -163,10 +175,24 @@ class Selection:
 
     def measured_on(self, wildcards: Any) -> list[str]:
         """The arrays that an experiment is measured on: training and last split, none where the density is known."""
-        if self.evidence(wildcards.experiment) == "density":
-            return []
-        splits = ("train", registry.splits(self.dataset(wildcards.experiment))[-1])
-        return [self.prepared(split)(wildcards) for split in splits]
+        return [] if self.evidence(wildcards.experiment) == "density" else self.train_and_test(wildcards)
+
+    def train_and_test(self, wildcards: Any) -> list[str]:
+        """The arrays of the training split and of the last one."""
+        name = self.dataset_name(wildcards)
+        splits = ("train", registry.splits(self.value(f"datasets.{name}"))[-1])
+        return [f"data/prepared/{name}/{split}.npy" for split in splits]
+
+    def held_out(self, wildcards: Any) -> str:
+        """The array of an experiment's last split."""
+        return self.train_and_test(wildcards)[1]
+
+    def labels(self, wildcards: Any) -> list[str]:
+        """The indices beside the arrays of train_and_test."""
+        return [array.replace(".npy", ".csv") for array in self.train_and_test(wildcards)]
+
+    def classifier_threads(self, wildcards: Any) -> int:
+        return self.value(f"classifiers.{wildcards.dataset}")["threads"]
 
     def threads(self, wildcards: Any) -> int:
         return self.experiment(wildcards.experiment)["threads"]
@@ -224,14 +250,33 @@ class Selection:
         return self.tables(wildcards.branch, self.value(f"branches.{wildcards.branch}.claims").values())
 
     def searched(self, wildcards: Any) -> list[str]:
-        names = self.value(f"branches.{wildcards.branch}.searched")
+        """The tables of one search, one of each experiment that it varies."""
+        names = self.value(f"branches.{wildcards.branch}.searches.{wildcards.search}")["experiments"]
         return [f"results/{wildcards.branch}/search/{name}.csv" for name in names]
+
+    def pick_search(self, wildcards: Any) -> str:
+        """As `pick_dataset`, for the search that varies an experiment."""
+        try:
+            name = parameters.search_of(self.config, wildcards.branch, wildcards.experiment)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+        return self.pick_dataset(f"branches.{{branch}}.searches.{name}", "experiments.{experiment}")(wildcards)
+
+    def searched_with(self, wildcards: Any) -> list[str]:
+        """What the trials of an experiment are measured with beside its training data: of digits, test and judge."""
+        if self.evidence(wildcards.experiment) != "digits":
+            return []
+        return [*self.train_and_test(wildcards), *self.judge(wildcards)]
+
+    def searches(self, branch: str) -> list[str]:
+        """The ranked table of each search of a branch."""
+        return [f"results/{branch}/searches/{name}.csv" for name in self.value(f"branches.{branch}.searches")]
 
     def figure(self, name: str, branch: str) -> list[str]:
         """The picture files of one figure of a branch, PNG and PDF."""
         folder = f"results/{branch}/figures"
-        several = name in ("fig3", "fig4")
-        stems = [f"{name}_{e}" for e in self.names(branch, name)] if several else [name]
+        shown = name.split("_")[0]
+        stems = [f"{name}_{e}" for e in self.names(branch, shown)] if shown in ("fig3", "fig4") else [name]
         return [f"{folder}/{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
 
     def everything(self, branch: str) -> list[str]:
@@ -241,12 +286,15 @@ class Selection:
             "fig2_extended",
             "fig2_curves",
             "fig3",
+            *DIGIT_FIGURES,
             "fig4",
             "curves",
             *self.claim_figures(branch),
         )
         drawn = [file for name in figures for file in self.figure(name, branch)]
-        return [*drawn, f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *self.data(branch)]
+        likelihoods = [f"results/{branch}/likelihoods/{name}.csv" for name in self.value(f"branches.{branch}.annealed")]
+        tables = [f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *likelihoods]
+        return [*drawn, *tables, *self.data(branch)]
 
     def claim_figures(self, branch: str) -> list[str]:
         return [f"claim_{claim}" for claim in self.value(f"branches.{branch}.claims")]

@@ -11,7 +11,11 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.progress import start_log
 
-FIGURES = ["fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", "fig4", "curves", "sheet", "claim"]
+# What is drawn of a digit experiment from its evidence, and from its table of crossings.
+DIGIT_FIGURES = ("fig3_steps", "fig3_neighbours", "fig3_energies", "fig3_crossings")
+FIGURES = [
+    "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *DIGIT_FIGURES, "fig4", "curves", "sheet", "claim",
+]  # fmt: skip
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
 
@@ -65,6 +69,14 @@ def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     )
 
 
+def classify(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Train the classifier that judges a data set's digits, all its seeds."""
+    from ddgm.classifier import train as train_all
+
+    row = parameters.select(params, f"classifiers.{args.dataset}")
+    train_all(args.dataset, row, *measured_on(args.dataset, params), classifier(args, args.dataset))
+
+
 def sample(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Draw from a trained generator what the figures show."""
     from ddgm.sampling import sample as sample_all
@@ -75,21 +87,33 @@ def sample(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure a trained energy and generator."""
-    import importlib
-
     from ddgm import experiment
-    from ddgm.datasets import registry
 
-    settings, dataset = measured_with(args, params, "evaluation")
     row = experiment.describe(model(args))["row"]
-    evidence = parameters.evidence(row)
-    names = () if evidence == "density" else ("train", registry.splits(dataset)[-1])
-    module = importlib.import_module(f"ddgm.metrics.{evidence}")
-    splits = [
-        existing(PREPARED / row["dataset"] / f"{name}.npy", f"ddgm prepare {row['dataset']} {name}") for name in names
-    ]
-    target = RESULTS / args.branch / "metrics" / f"{args.experiment}.csv"
-    module.evaluate(args.experiment, model(args), settings, dataset, target, *splits)
+    name, dataset = row["dataset"], parameters.select(params, f"datasets.{row['dataset']}")
+    kind = parameters.evidence(dataset)
+    settings = params["branches"][args.branch]["digits" if kind == "digits" else "evaluation"]
+    folder = RESULTS / args.branch
+    targets = {
+        "metrics": folder / "metrics" / f"{args.experiment}.csv",
+        "interpolations": folder / "interpolations" / f"{args.experiment}.csv",
+        "crossings": folder / "crossings" / f"{args.experiment}.csv",
+        "evidence": folder / "evidence" / f"{args.experiment}.npz",
+    }
+    if kind == "density":
+        from ddgm.metrics import density
+
+        density.evaluate(args.experiment, model(args), settings, dataset, targets["metrics"])
+    elif kind == "digits":
+        from ddgm.metrics import digits
+
+        samples = existing(folder / "samples" / f"{args.experiment}.npz", f"ddgm sample {args.experiment}")
+        arrays, judge = measured_on(name, params), classifier(args, name)
+        digits.evaluate(args.experiment, model(args), settings, targets, samples, *arrays, judge)
+    else:
+        from ddgm.metrics import energies
+
+        energies.evaluate(args.experiment, model(args), settings, targets["metrics"], *measured_on(name, params))
 
 
 def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -110,6 +134,17 @@ def mix(args: argparse.Namespace, params: dict[str, Any]) -> None:
     measure(args.experiment, model(args), settings, dataset, target)
 
 
+def anneal(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Estimate how likely held-out data are under a trained energy, by annealed importance sampling."""
+    from ddgm import experiment
+    from ddgm.metrics.annealing import evaluate as measure
+
+    name = experiment.describe(model(args))["row"]["dataset"]
+    target = RESULTS / args.branch / "likelihoods" / f"{args.experiment}.csv"
+    settings = params["branches"][args.branch]["annealing"]
+    measure(args.experiment, model(args), settings, target, measured_on(name, params)[1])
+
+
 def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Compare the paper's claims with what was measured: a verdict for each."""
     from ddgm.metrics.claims import judge as judge_all
@@ -122,27 +157,37 @@ def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train and measure an experiment in many versions, drawn at random: a row for each."""
-    from ddgm.metrics import density
     from ddgm.search import search as search_all
 
     row = parameters.select(params, f"experiments.{args.experiment}")
     dataset = parameters.select(params, f"datasets.{row['dataset']}")
-    plan = params["branches"][args.branch]["search"]
+    name = parameters.search_of(params, args.branch, args.experiment)
+    plan = params["branches"][args.branch]["searches"][name]
+    if parameters.evidence(dataset) == "density":
+        from ddgm.metrics import density
 
-    def evaluate(name: str, directory: Path, table: Path) -> None:
-        density.evaluate(name, directory, plan["evaluation"], dataset, table)
+        def evaluate(name: str, directory: Path, table: Path) -> None:
+            density.evaluate(name, directory, plan["evaluation"], dataset, table)
+    else:
+        from ddgm.metrics import digits
+
+        arrays, judge = measured_on(row["dataset"], params), classifier(args, row["dataset"])
+
+        def evaluate(name: str, directory: Path, table: Path) -> None:
+            digits.evaluate_metrics(name, directory, plan["evaluation"], table, *arrays, judge)
 
     target = RESULTS / args.branch / "search" / f"{args.experiment}.csv"
     search_all(args.experiment, row, plan, training_array(row["dataset"]), evaluate, target, row["threads"])
 
 
 def rank(args: argparse.Namespace, params: dict[str, Any]) -> None:
-    """Put the versions that a branch's search tried in order."""
+    """Put the versions that one of a branch's searches tried in order."""
     from ddgm.search import rank as rank_all
 
-    names = params["branches"][args.branch]["searched"]
-    tables = [existing(RESULTS / args.branch / "search" / f"{name}.csv", f"ddgm search {name}") for name in names]
-    rank_all(tables, RESULTS / args.branch / "search.csv")
+    plan = parameters.select(params, f"branches.{args.branch}.searches.{args.search}")
+    folder = RESULTS / args.branch
+    tables = [existing(folder / "search" / f"{name}.csv", f"ddgm search {name}") for name in plan["experiments"]]
+    rank_all(tables, plan, folder / "searches" / f"{args.search}.csv")
 
 
 def tabulate(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -189,12 +234,29 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         names, _ = shown(args.branch, params)
         histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
         module.draw(histories, outputs)
+    elif args.figure in DIGIT_FIGURES:
+        draw_digits(args, params, module, folder, outputs)
     else:
         if not args.experiment:
             raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
         title = parameters.select(params, f"experiments.{args.experiment}.title")
         samples = existing(folder / "samples" / f"{args.experiment}.npz", f"ddgm sample {args.experiment}")
         module.draw(samples, outputs, title)
+
+
+def draw_digits(args: argparse.Namespace, params: dict[str, Any], module: Any, folder: Path, outputs: list[Path]) -> None:
+    """A figure of a digit experiment's evidence."""
+    if not args.experiment:
+        raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
+    title = parameters.select(params, f"experiments.{args.experiment}.title")
+    kinds = {"fig3_crossings": ("crossings",), "fig3_steps": ("evidence", "interpolations")}
+    tables = [
+        existing(
+            folder / kind / f"{args.experiment}.{'npz' if kind == 'evidence' else 'csv'}", f"ddgm evaluate {args.experiment}"
+        )
+        for kind in kinds.get(args.figure, ("evidence",))
+    ]
+    module.draw(*tables, outputs, title)
 
 
 def draw_claim(args: argparse.Namespace, params: dict[str, Any], folder: Path, outputs: list[Path]) -> None:
@@ -248,6 +310,17 @@ def splits(dataset: str, params: dict[str, Any]) -> list[Path]:
     return [existing(PREPARED / dataset / f"{name}.npy", f"ddgm prepare {dataset} {name}") for name in names]
 
 
+def measured_on(dataset: str, params: dict[str, Any]) -> tuple[Path, Path]:
+    """The prepared arrays that image experiments are measured on: the training split and the last one."""
+    arrays = splits(dataset, params)
+    return arrays[0], arrays[-1]
+
+
+def classifier(args: argparse.Namespace, dataset: str) -> Path:
+    """The folder of the classifier that judges a data set."""
+    return RESULTS / args.branch / "classifiers" / dataset
+
+
 def training_array(dataset: str) -> Path:
     """The prepared training split of a data set."""
     return existing(PREPARED / dataset / "train.npy", f"ddgm prepare {dataset} train")
@@ -276,13 +349,15 @@ def parser() -> argparse.ArgumentParser:
         (fetch, ["dataset", "file"]),
         (prepare, ["dataset", "split"]),
         (describe, ["dataset"]),
+        (classify, ["dataset"]),
         (train, ["experiment"]),
         (sample, ["experiment"]),
         (evaluate, ["experiment"]),
         (trace, ["experiment"]),
         (mix, ["experiment"]),
+        (anneal, ["experiment"]),
         (search, ["experiment"]),
-        (rank, []),
+        (rank, ["search"]),
         (judge, []),
         (tabulate, []),
         (draw, ["figure"]),

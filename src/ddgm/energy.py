@@ -93,11 +93,13 @@ class DeepEnergy(nn.Module):
 
     def global_term(self, x: Tensor) -> Tensor:
         """x'x/σ² - b'x, the mean and global variance of Eq. 11: (N, inputs) -> (N,)."""
-        return x.square().sum(1) * torch.exp(-self.log_variance) - x @ self.b
+        # No matrix product, which autocast would round.
+        return x.square().sum(1) * torch.exp(-self.log_variance) - (x * self.b).sum(1)
 
     def expert_term(self, x: Tensor) -> Tensor:
         """-Σ_i log(1 + exp(W_i'f(x) + b_i)), the experts of Eq. 11: (N, *shape) -> (N,)."""
-        return -softplus(self.experts(self.features(x))).sum(1)
+        # In float32 whatever the features are computed in: a sum over experts is hundreds of nats.
+        return -softplus(self.experts(self.features(x)).float()).sum(1)
 
     def forward(self, x: Tensor) -> Tensor:
         energy = self.expert_term(x)

@@ -18,9 +18,13 @@ class Ensemble:
     A single net (S = 1) is called directly, without vmap. Seeds never mix: row s of the output depends on net s
     and on x[s] alone. All weights lie in one matrix `flat`, a row a net, which `parameters` are views of: an
     optimiser or an average makes one call for all.
+
+    With `precision` "bfloat16" matrix products and convolutions are computed so (autocast); weights, sums and results
+    stay float32.
     """
 
-    def __init__(self, nets: list[nn.Module]) -> None:
+    def __init__(self, nets: list[nn.Module], precision: str = "float32") -> None:
+        self.precision = precision
         parameters, buffers = stack_module_state(nets)
         self.shapes = {name: value.shape[1:] for name, value in parameters.items()}
         self.buffers: Parameters = {name: value.detach().clone() for name, value in buffers.items()}
@@ -44,10 +48,11 @@ class Ensemble:
     def __call__(self, x: Tensor, parameters: Parameters | None = None) -> Tensor:
         """(S, N, *shape) -> (S, N, *result), with the ensemble's own parameters or others."""
         parameters = self.parameters if parameters is None else parameters
-        if self.seeds == 1:
-            alone = {name: value.squeeze(0) for name, value in {**parameters, **self.buffers}.items()}
-            return functional_call(self.net, alone, (x.squeeze(0),)).unsqueeze(0)
-        return vmap(self._one, randomness="different")(parameters, self.buffers, x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            if self.seeds == 1:
+                alone = {name: value.squeeze(0) for name, value in {**parameters, **self.buffers}.items()}
+                return functional_call(self.net, alone, (x.squeeze(0),)).unsqueeze(0).float()
+            return vmap(self._one, randomness="different")(parameters, self.buffers, x).float()
 
     def _one(self, parameters: Parameters, buffers: Parameters, x: Tensor) -> Tensor:
         return functional_call(self.net, (parameters, buffers), (x,))

@@ -31,7 +31,7 @@ def build(row: dict[str, Any], shape: tuple[int, ...], seed: int) -> tuple[nn.Mo
 def build_ensembles(row: dict[str, Any], shape: tuple[int, ...], seeds: list[int]) -> tuple[Ensemble, Ensemble]:
     """The energies and the generators of several seeds, each as one ensemble."""
     pairs = [build(row, shape, seed) for seed in seeds]
-    return Ensemble([energy for energy, _ in pairs]), Ensemble([generator for _, generator in pairs])
+    return tuple(Ensemble(list(nets), row["precision"]) for nets in zip(*pairs, strict=True))
 
 
 def scale_pixels(x: Tensor, limits: tuple[float, float]) -> Tensor:

@@ -14,8 +14,9 @@ from ddgm.generator import prior
 from ddgm.negative_phase import NEGATIVES, importance_weights
 from ddgm.objectives.penalty import gradient_penalty
 
-# Compilation takes half a minute, at most once a machine and shape: shorter trainings do without.
-WORTH_COMPILING = 5000
+# Compilation takes half a minute, at most once a machine and shape: trainings with less to do than so many updates of
+# one weight do without.
+WORTH_COMPILING = 1.5e9
 COLUMNS = ["energy_data", "energy_samples", "entropy"]
 
 
@@ -44,7 +45,8 @@ class Pair:
         self.step = 0
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
-        if device.type == "cpu" and row["generator"]["kind"] == "dense" and row["schedule"]["steps"] >= WORTH_COMPILING:
+        updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
+        if device.type == "cpu" and row["generator"]["kind"] == "dense" and updates >= WORTH_COMPILING:
             self.compile()
 
     def nets(self) -> list[tuple[str, Ensemble]]:

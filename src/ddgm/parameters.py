@@ -20,6 +20,12 @@ FIGURES = ("fig2", "fig3", "fig4")
 # Lists of a branch whose experiments are trained and measured: the figures', and those the claims compare.
 SHOWN = (*FIGURES, "compared")
 BRANCHES = ("paper", "toy")
+# Which kinds of evidence a list may hold, and what their data are called.
+KINDS_SHOWN = {
+    "fig2": ("density",), "fig3": ("digits",), "fig4": ("energies",), "compared": ("density", "digits", "energies"),
+    "traced": ("density",), "mixed": ("density",), "annealed": ("density", "digits", "energies"),
+}  # fmt: skip
+WORDS = {"density": "two-dimensional", "digits": "digits", "energies": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
 
@@ -103,9 +109,21 @@ def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None,
     return folder, os.environ.get("DDGM_MIRROR") or parameters.get("mirror")
 
 
-def evidence(row: dict[str, Any]) -> str:
-    """The metrics module that measures an experiment: densities where the data's is known, energies elsewhere."""
-    return "density" if row["range"] is None else "energies"
+def evidence(dataset: dict[str, Any]) -> str:
+    """The metrics module that measures a data set's experiments: densities where the data's is known, else digits by
+    their classifier, else energies alone.
+    """
+    return "density" if dataset["kind"] in PLANAR else "digits" if dataset["kind"] == "mnist" else "energies"
+
+
+def search_of(parameters: dict[str, Any], branch: str, experiment: str) -> str:
+    """The name of the search of a branch that varies an experiment."""
+    searches = select(parameters, f"branches.{branch}.searches")
+    for name, plan in searches.items():
+        if experiment in plan["experiments"]:
+            return name
+    known = [experiment for plan in searches.values() for experiment in plan["experiments"]]
+    raise UserError(f"no search of branch {branch} varies '{experiment}'{nearest(experiment, known)}")
 
 
 def choose_branch(parameters: dict[str, Any], branch: str | None, experiment: str | None) -> str:
@@ -214,22 +232,49 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
         if not planar and row["negative"]["kind"] != "generator":
             yield f"{key}.negative.kind is '{row['negative']['kind']}', which is for points: write generator"
     for branch, shown in parameters["branches"].items():
-        for figure in (*SHOWN, "traced", "mixed", "searched"):
+        for figure in KINDS_SHOWN:
             for name in shown[figure]:
-                here, planar = f"branches.{branch}.{figure} names '{name}'", figure not in ("fig3", "fig4")
+                here = f"branches.{branch}.{figure} names '{name}'"
                 if name not in rows:
                     yield f"{here}, which is no experiment{nearest(name, rows)}"
-                elif (rows[name]["range"] is None) != planar:
-                    yield f"{here}, whose data are {'not ' * planar}two-dimensional"
+                    continue
+                kind = evidence(datasets[rows[name]["dataset"]])
+                if kind not in KINDS_SHOWN[figure]:
+                    yield f"{here}, whose data are not {WORDS[KINDS_SHOWN[figure][0]]}"
+                elif kind == "digits" and rows[name]["dataset"] not in parameters["classifiers"]:
+                    yield (
+                        f"{here}, whose digits nothing judges: write a row classifiers.{rows[name]['dataset']}"
+                    )
                 elif figure == "traced" and not rows[name]["schedule"]["snapshots"]:
                     yield f"{here}, whose schedule.snapshots is 0: write how often its weights are kept"
-        for name in set(shown["searched"]) & set(rows):
-            for key in shown["search"]["over"]:
+        yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
+        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
+
+
+def _unsearchable(
+    here: str, searches: dict[str, Any], rows: dict[str, dict[str, Any]], datasets: dict[str, Any]
+) -> Iterator[str]:
+    """What searches ask for and cannot have, a sentence each."""
+    searched: dict[str, str] = {}
+    for search, plan in searches.items():
+        for name in plan["experiments"]:
+            if name not in rows:
+                yield f"{here}.{search} names '{name}', which is no experiment{nearest(name, rows)}"
+                continue
+            if name in searched:
+                yield f"{here}.{search} names '{name}', which {here}.{searched[name]} varies: write it in one of them"
+            searched[name] = search
+            kind = evidence(datasets[rows[name]["dataset"]])
+            if kind == "energies":
+                yield f"{here}.{search} names '{name}', whose data are colour images: a search is over points or digits"
+            elif ("compared" in plan["evaluation"]) != (kind == "digits"):
+                like = "digits" if kind == "digits" else "evaluation"
+                yield f"{here}.{search}.evaluation does not fit '{name}': write the keys that the branch's {like} has"
+            for key in plan["over"]:
                 try:
                     select(rows[name], key)
                 except UserError:
-                    yield f"branches.{branch}.search.over draws '{key}', which experiments.{name} does not have"
-        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
+                    yield f"{here}.{search}.over draws '{key}', which experiments.{name} does not have"
 
 
 def _untestable(

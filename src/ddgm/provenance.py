@@ -73,5 +73,6 @@ def opening_lines(name: str, row: dict[str, Any], array: Path, device: torch.dev
     yield f"device     {device.type} ({device_name(device)}), {threads} CPU thread(s)"
     yield f"seeds      {', '.join(map(str, row['seeds']))}"
     yield "versions   " + ", ".join(f"{library} {version}" for library, version in versions().items())
-    for key in ("range", "energy", "generator", "objective", "entropy", "optimiser", "schedule", "average"):
+    parts = ("energy", "generator", "objective", "entropy", "optimiser", "schedule", "average")
+    for key in ("precision", "range", *parts):
         yield f"{key:<10} {row[key]}"

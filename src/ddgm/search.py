@@ -19,8 +19,6 @@ from ddgm.progress import log
 from ddgm.training import train
 from ddgm.whole_file import whole_file
 
-SHOWN = ("kl_data_model", "kl_data_generator", "kl_generator_model", "modes_covered")
-
 
 def draw(space: dict[str, Any], stream: np.random.Generator) -> dict[str, Any]:
     """A value for each dotted key: one of a list, or log-uniform between `low` and `high`, three digits."""
@@ -65,7 +63,7 @@ def search(
     rows = []
     for trial in range(plan["trials"]):
         values = draw(plan["over"], np.random.default_rng([plan["seed"], trial]))
-        found = try_once(name, changed(row, values), array, evaluate, threads)
+        found = try_once(name, changed(row, values), plan["ranked_by"] + plan["shown"], array, evaluate, threads)
         log.info(f"{name}, trial {trial + 1} of {plan['trials']}: {values} gives {found}")
         rows.append({"experiment": name, "trial": trial, **values, **found})
     with whole_file(target) as path:
@@ -73,24 +71,42 @@ def search(
 
 
 def try_once(
-    name: str, row: dict[str, Any], array: Path, evaluate: Callable[[str, Path, Path], None], threads: int
+    name: str,
+    row: dict[str, Any],
+    metrics: list[str],
+    array: Path,
+    evaluate: Callable[[str, Path, Path], None],
+    threads: int,
 ) -> dict[str, float]:
-    """The means over seeds of what SHOWN names; infinite divergences where training diverged."""
+    """The means over seeds of `metrics`, all of them infinite where training diverged."""
     with tempfile.TemporaryDirectory() as folder:
         model, table = Path(folder) / "model", Path(folder) / "table.csv"
         model.mkdir()
         try:
             train(name, row, array, model, Path(folder) / "state.pt", threads)
         except UserError:
-            return dict.fromkeys(SHOWN[:3], math.inf) | {"modes_covered": 0.0}
+            return dict.fromkeys(metrics, math.inf)
         evaluate(name, model, table)
         means = pd.read_csv(table).groupby("metric")["value"].mean()
-    return {metric: float(means[metric]) for metric in SHOWN}
+    if missing := [metric for metric in metrics if metric not in means]:
+        raise UserError(
+            f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
+        )
+    return {metric: float(means[metric]) for metric in metrics}
 
 
-def rank(tables: list[Path], target: Path) -> None:
-    """Gather the searches of several experiments: trials in the order of their KL(D‖T) + KL(D‖G), summed over all."""
+def rank(tables: list[Path], plan: dict[str, Any], target: Path) -> None:
+    """Gather the searches of several experiments, the best trial first: the least sum of what `ranked_by` names.
+
+    Of all experiments together if one setting is to serve them all (`together`), else of each on its own.
+    """
     rows = pd.concat([pd.read_csv(table) for table in tables])
-    rows["score"] = (rows["kl_data_model"] + rows["kl_data_generator"]).groupby(rows["trial"]).transform("sum")
+    rows["score"] = rows[plan["ranked_by"]].sum(axis=1)
+    if plan["together"]:
+        rows["score"] = rows["score"].groupby(rows["trial"]).transform("sum")
+    else:
+        rows["place"] = pd.Categorical(rows["experiment"], plan["experiments"])
+    order = ["score", "trial"] if plan["together"] else ["place", "score", "trial"]
     with whole_file(target) as path:
-        rows.sort_values(["score", "trial"], kind="stable").to_csv(path, index=False, float_format="%.4g")
+        ordered = rows.sort_values(order, kind="stable").drop(columns="place", errors="ignore")
+        ordered.to_csv(path, index=False, float_format="%.4g")

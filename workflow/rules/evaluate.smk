@@ -27,11 +27,41 @@ rule evaluate:
         code=select.evaluate_modules,
     output:
         "results/{branch}/metrics/{experiment}.csv",
+    wildcard_constraints:
+        experiment=select.measured_by("density", "energies"),
     log:
         "logs/evaluate/{branch}/{experiment}.log",
     threads: 1
     params:
         cfg=select.pick_dataset("branches.{branch}.evaluation"),
+    message:
+        "Measuring {wildcards.experiment}"
+    shell:
+        "ddgm evaluate {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule evaluate_digits:
+    """Evidence on a pair that draws digits: tables, and the arrays that figures show."""
+    input:
+        weights="results/{branch}/models/{experiment}/weights.safetensors",
+        experiment="results/{branch}/models/{experiment}/experiment.json",
+        provenance="results/{branch}/models/{experiment}/provenance.json",
+        samples="results/{branch}/samples/{experiment}.npz",
+        arrays=select.measured_on,
+        judge=select.judge,
+        code=select.evaluate_modules,
+    output:
+        metrics="results/{branch}/metrics/{experiment}.csv",
+        interpolations="results/{branch}/interpolations/{experiment}.csv",
+        crossings="results/{branch}/crossings/{experiment}.csv",
+        evidence="results/{branch}/evidence/{experiment}.npz",
+    wildcard_constraints:
+        experiment=select.measured_by("digits"),
+    log:
+        "logs/evaluate/{branch}/{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick_dataset("branches.{branch}.digits"),
     message:
         "Measuring {wildcards.experiment}"
     shell:
@@ -76,11 +106,32 @@ rule mix:
         "ddgm mix {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
+rule anneal:
+    """How likely held-out data are under a trained energy: log Z by annealed importance sampling."""
+    input:
+        weights="results/{branch}/models/{experiment}/weights.safetensors",
+        experiment="results/{branch}/models/{experiment}/experiment.json",
+        data=select.held_out,
+        code=modules("ddgm.metrics.annealing"),
+    output:
+        "results/{branch}/likelihoods/{experiment}.csv",
+    log:
+        "logs/anneal/{branch}/{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick_dataset("branches.{branch}.annealing"),
+    message:
+        "Annealing to the energy of {wildcards.experiment}"
+    shell:
+        "ddgm anneal {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
 rule search:
     """One experiment in many versions, drawn at random."""
     input:
         data=select.prepared("train"),
         sheet=select.prepared("train", "json"),
+        judged=select.searched_with,
         code=select.search_modules,
     output:
         "results/{branch}/search/{experiment}.csv",
@@ -88,7 +139,7 @@ rule search:
         "logs/search/{branch}/{experiment}.log",
     threads: select.threads
     params:
-        cfg=select.pick_dataset("branches.{branch}.search", "experiments.{experiment}"),
+        cfg=select.pick_search,
     message:
         "Searching for the rates of {wildcards.experiment}"
     shell:
@@ -102,19 +153,19 @@ rule rank:
         code=modules("ddgm.search"),
     output:
         report(
-            "results/{branch}/search.csv",
+            "results/{branch}/searches/{search}.csv",
             caption="../report/search.rst",
             category="Metrics",
         ),
     log:
-        "logs/rank/{branch}.log",
+        "logs/rank/{branch}/{search}.log",
     threads: 1
     params:
-        cfg=select.pick("branches.{branch}.searched"),
+        cfg=select.pick("branches.{branch}.searches.{search}"),
     message:
-        "Ranking the search of branch {wildcards.branch}"
+        "Ranking the search {wildcards.search} of branch {wildcards.branch}"
     shell:
-        "ddgm rank --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+        "ddgm rank {wildcards.search} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
 rule judge:
@@ -140,9 +191,15 @@ rule judge:
 
 
 rule search_2d:
-    """What was tried for the paper's recipe, and what came out."""
+    """What was tried for the paper's recipe in two dimensions, and what came out."""
     input:
-        "results/paper/search.csv",
+        "results/paper/searches/planar.csv",
+
+
+rule search_digits:
+    """The same for the recipes of MNIST."""
+    input:
+        "results/paper/searches/digits.csv",
 
 
 rule tabulate:

@@ -1,3 +1,7 @@
+# fig3_steps_mnist is no fig3 of an experiment "steps_mnist".
+ruleorder: draw_fig3_steps > draw_fig3_crossings > draw_fig3_neighbours > draw_fig3_energies > draw_fig3
+
+
 rule draw_fig1:
     """Figure 1: the framework."""
     input:
@@ -115,6 +119,99 @@ rule draw_fig3:
         "ddgm draw fig3 {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
+rule draw_fig3_steps:
+    """Figure 3 with the class and the energy of each step."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        table="results/{branch}/interpolations/{experiment}.csv",
+        code=modules("ddgm.figures.fig3_steps"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig3_steps_{experiment}.png",
+            caption="../report/fig3_steps.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig3_steps_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig3_steps_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig3_steps {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig3_steps {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig3_crossings:
+    """Which digits lie between two digits."""
+    input:
+        table="results/{branch}/crossings/{experiment}.csv",
+        code=modules("ddgm.figures.fig3_crossings"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig3_crossings_{experiment}.png",
+            caption="../report/fig3_crossings.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig3_crossings_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig3_crossings_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig3_crossings {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig3_crossings {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig3_neighbours:
+    """Samples beside the training digits nearest to them."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        code=modules("ddgm.figures.fig3_neighbours"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig3_neighbours_{experiment}.png",
+            caption="../report/fig3_neighbours.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig3_neighbours_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig3_neighbours_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig3_neighbours {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig3_neighbours {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig3_energies:
+    """Energies of digits and of other inputs, and how they change with each pixel."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        code=modules("ddgm.figures.fig3_energies"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig3_energies_{experiment}.png",
+            caption="../report/fig3_energies.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig3_energies_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig3_energies_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig3_energies {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig3_energies {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
 rule draw_fig4:
     """Figure 4: samples of an image experiment."""
     input:
@@ -215,9 +312,10 @@ rule claims:
 
 
 rule fig3:
-    """Figure 3 of the paper."""
+    """Figure 3 of the paper, and what was measured of its digits."""
     input:
         select.figure("fig3", "paper"),
+        [file for name in DIGIT_FIGURES for file in select.figure(name, "paper")],
 
 
 rule fig4:

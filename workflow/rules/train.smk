@@ -22,3 +22,29 @@ rule train:
     shell:
         "ddgm train {wildcards.experiment} --branch {wildcards.branch}"
         " --params {params.cfg:q} --log {log}"
+
+
+rule classify:
+    """The classifier that judges a data set's digits, all its seeds."""
+    input:
+        arrays=select.train_and_test,
+        labels=select.labels,
+        code=modules("ddgm.classifier"),
+    output:
+        weights="results/{branch}/classifiers/{dataset}/weights.safetensors",
+        classifier="results/{branch}/classifiers/{dataset}/classifier.json",
+        provenance="results/{branch}/classifiers/{dataset}/provenance.json",
+        accuracy=report(
+            "results/{branch}/classifiers/{dataset}/accuracy.csv",
+            caption="../report/classifier.rst",
+            category="Metrics",
+        ),
+    log:
+        "logs/classify/{branch}/{dataset}.log",
+    threads: select.classifier_threads
+    params:
+        cfg=select.pick_dataset("classifiers.{dataset}"),
+    message:
+        "Training the classifier of {wildcards.dataset}"
+    shell:
+        "ddgm classify {wildcards.dataset} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"

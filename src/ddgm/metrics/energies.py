@@ -13,21 +13,43 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from ddgm.datasets.letters import draw_letters
 from ddgm.experiment import describe, load, scale_pixels
 from ddgm.metrics.table import write
 from ddgm.sampling import draw_samples, energies
 
 
 def other_kinds(x: Tensor, limits: tuple[float, float], stream: torch.Generator) -> dict[str, Tensor]:
-    """Inputs that are no data, made from examples x (N, C, H, W): inverted, pixels shuffled, uniform noise."""
+    """Inputs that are no data, as many as examples x (N, C, H, W): inverted, pixels shuffled, noise, and letters.
+
+    The first two are made from x, the noise is uniform; letters have one channel and are left out where x has more.
+    """
     low, high = limits
     flat = x.flatten(1)
     order = torch.rand(flat.shape, generator=stream).argsort(1)
-    return {
+    others = {
         "inverted": low + high - x,
         "shuffled": flat.gather(1, order).view_as(x),
         "noise": torch.rand(x.shape, generator=stream) * (high - low) + low,
     }
+    if x.shape[1] == 1:
+        # By the stream's seed: nothing is taken from the stream, whatever is drawn from it next.
+        letters = draw_letters(len(x), x.shape[-1], stream.initial_seed())
+        others["letters"] = scale_pixels(torch.from_numpy(letters), limits)
+    return others
+
+
+def kinds_of_input(
+    train: Tensor, test: Tensor, samples: Tensor, limits: tuple[float, float], stream: torch.Generator
+) -> dict[str, Tensor]:
+    """What energies are compared at, each (N, C, H, W): data that were trained on, held-out data, samples, the rest."""
+    return {"train": train, "test": test, "samples": samples, **other_kinds(test, limits, stream)}
+
+
+def energy_values(found: dict[str, NDArray[Any]]) -> dict[str, float]:
+    """Mean energy of each kind, and how well it tells held-out data from each other kind; E (n,) of each kind."""
+    values = {f"energy_{kind}": float(value.mean()) for kind, value in found.items()}
+    return values | {f"auroc_{kind}": separation(found["test"], found[kind]) for kind in found if kind != "test"}
 
 
 def separation(energy_data: NDArray[Any], energy_other: NDArray[Any]) -> float:
@@ -45,7 +67,6 @@ def evaluate(
     experiment: str,
     directory: Path,
     settings: dict[str, Any],
-    dataset: dict[str, Any],
     target: Path,
     train: Path,
     test: Path,
@@ -63,13 +84,10 @@ def evaluate(
     for seed in row["seeds"]:
         choice, stream = np.random.default_rng(settings["seed"]), torch.Generator().manual_seed(settings["seed"])
         energy, generator = load(directory, seed)
-        inputs = {"train": examples(train, choice), "test": examples(test, choice)}
-        inputs["samples"] = draw_samples(generator, settings["batch"], row["schedule"]["batch"], stream)
-        inputs |= other_kinds(inputs["test"], limits, stream)
-        found = {kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()}
-        values = {f"energy_{kind}": float(value.mean()) for kind, value in found.items()}
-        for kind in ("train", "samples", "inverted", "shuffled", "noise"):
-            values[f"auroc_{kind}"] = separation(found["test"], found[kind])
+        data = examples(train, choice), examples(test, choice)
+        samples = draw_samples(generator, settings["batch"], row["schedule"]["batch"], stream)
+        inputs = kinds_of_input(*data, samples, limits, stream)
+        values = energy_values({kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()})
         values["spread"] = spread(inputs["samples"], inputs["test"])
         rows += [(experiment, seed, metric, value) for metric, value in values.items()]
     write(rows, target)

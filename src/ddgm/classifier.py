@@ -1,0 +1,147 @@
+"""The classifier that judges digits: a small convolutional net, whose last hidden layer is the metrics' feature space.
+
+It is evidence, and no part of the method: no energy or generator is trained with it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from ddgm import provenance
+from ddgm.datasets.prepared import Split, source_of
+from ddgm.errors import UserError
+from ddgm.experiment import PROVENANCE, WEIGHTS, read_tensors, save_weights
+from ddgm.progress import Progress, log
+from ddgm.whole_file import whole_file
+
+CLASSES = 10
+CLASSIFIER, ACCURACY = "classifier.json", "accuracy.csv"
+
+
+class Classifier(nn.Module):
+    """p(digit | x) of images (N, C, H, W) with pixels from 0 to 1: logits (N, 10).
+
+    3x3 convolutions, the first at full size and each further one at half the size of the one before, then a linear
+    layer to `features`, with batch norm and ReLU after each.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], widths: list[int], features: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for layer, maps in enumerate(widths):
+            stride = 2 if layer else 1
+            layers += [nn.Conv2d(channels, maps, 3, stride, 1, bias=False), nn.BatchNorm2d(maps), nn.ReLU()]
+            channels, height, width = maps, -(-height // stride), -(-width // stride)
+        layers += [nn.Flatten(), nn.Linear(channels * height * width, features, bias=False)]
+        self.body = nn.Sequential(*layers, nn.BatchNorm1d(features), nn.ReLU())
+        self.head = nn.Linear(features, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+    @torch.no_grad()
+    def judge(self, pixels: Tensor, batch: int = 1000) -> tuple[Tensor, Tensor]:
+        """Features (N, features) and probabilities (N, 10) of uint8 images (N, C, H, W)."""
+        features = torch.cat([self.body(part.float() / 255) for part in pixels.split(batch)])
+        return features, torch.softmax(self.head(features), 1)
+
+
+def labels_of(array: Path) -> Tensor:
+    """The digit of each example of a prepared array, (N,)."""
+    index = pd.read_csv(Split(array).index)
+    if "label" not in index:
+        raise UserError(f"{Split(array).index} has no column 'label': a classifier needs a data set with digits")
+    return torch.tensor(index["label"].to_numpy())
+
+
+def shifted(x: Tensor, most: int, stream: torch.Generator) -> Tensor:
+    """A batch (N, C, H, W) moved by up to `most` pixels each way, all by the same, black where nothing is left."""
+    down, right = torch.randint(-most, most + 1, (2,), generator=stream).tolist()
+    return pad(x, (right, -right, down, -down))
+
+
+def batches(images: Tensor, labels: Tensor, batch: int, stream: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in random order: (pixels from 0 to 1, labels), the last incomplete batch left out."""
+    order = torch.randperm(len(images), generator=stream)
+    for chosen in order[: len(order) // batch * batch].split(batch):
+        yield images[chosen].float() / 255, labels[chosen]
+
+
+def fit(row: dict[str, Any], images: Tensor, labels: Tensor, seed: int, bar: Progress) -> Classifier:
+    """Train one classifier on uint8 images (N, C, H, W) and labels (N,): Adam, one cycle of its rate (Smith 2018)."""
+    stream = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    net = Classifier(tuple(images.shape[1:]), row["widths"], row["features"])
+    optimiser = torch.optim.Adam(net.parameters(), weight_decay=row["weight_decay"])
+    steps = row["epochs"] * (len(images) // row["batch"])
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, row["rate"], total_steps=steps)
+    first, done = row["seeds"].index(seed) * row["epochs"], 0
+    for epoch in range(row["epochs"]):
+        for x, digits in batches(images, labels, row["batch"], stream):
+            loss = cross_entropy(net(shifted(x, row["shift"], stream)), digits)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            rate.step()
+            done += 1
+        bar.show(first + epoch + 1, f"seed {seed}, cross entropy {loss.item():.4f}")
+    return net.eval()
+
+
+def accuracy(net: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Share of uint8 images (N, C, H, W) whose digit is told right."""
+    return float((net.judge(images)[1].argmax(1) == labels).double().mean())
+
+
+def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, directory: Path) -> None:
+    """Train a classifier of data set `name` for each seed, and leave weights, accuracies and provenance."""
+    torch.set_num_threads(row["threads"])
+    images, labels = torch.from_numpy(np.load(train_array)), labels_of(train_array)
+    held_out, held_out_labels = torch.from_numpy(np.load(test_array)), labels_of(test_array)
+    if len(images) < row["batch"]:
+        raise UserError(
+            f"classifiers.{name}.batch is {row['batch']}, and there are {len(images)} digits to train on: write less"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    weights, rows = {}, []
+    with Progress(f"classifier of {name}", row["epochs"] * len(row["seeds"]), unit="epoch") as bar:
+        for seed in row["seeds"]:
+            net = fit(row, images, labels, seed, bar)
+            weights[seed] = {"classifier": net.state_dict()}
+            rows.append((name, seed, "accuracy", accuracy(net, held_out, held_out_labels)))
+            log.info(f"classifier of {name}, seed {seed}: {rows[-1][3]:.4f} of the test digits told right")
+    seconds = time.monotonic() - started
+    with whole_file(directory / ACCURACY) as path:
+        pd.DataFrame(rows, columns=["dataset", "seed", "metric", "value"]).to_csv(path, index=False)
+    device = torch.device("cpu")
+    about = provenance.of_run(provenance.checksum(train_array), source_of(train_array), device, seconds)
+    for file, content in ((PROVENANCE, about), (CLASSIFIER, {"shape": list(images.shape[1:]), "row": row})):
+        with whole_file(directory / file) as path:
+            path.write_text(json.dumps(content, indent=2) + "\n")
+    save_weights(directory, weights)
+
+
+def load(directory: Path, seed: int | None = None) -> Classifier:
+    """The trained classifier of one seed, the first by default. Raises UserError if there is none."""
+    try:
+        about = json.loads((directory / CLASSIFIER).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        raise UserError(
+            f"{directory} holds no trained classifier: make it with 'ddgm classify {directory.name}'"
+        ) from None
+    row = about["row"]
+    net = Classifier(tuple(about["shape"]), row["widths"], row["features"])
+    prefix = f"{row['seeds'][0] if seed is None else seed}.classifier."
+    tensors = read_tensors(directory / WEIGHTS)
+    net.load_state_dict({n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)})
+    return net.eval()

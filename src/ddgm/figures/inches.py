@@ -1,0 +1,34 @@
+"""A page laid out in inches from its upper left corner: a heading, a body of panels, small print."""
+
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ddgm.figures.style import DPI, PAGE, SMALL_PRINT, blank_page, wrapped
+
+EDGE, LINE, SMALL_LINE = 0.05, 0.14, 0.105
+Place = Callable[[float, float, float, float], Axes]
+
+
+def page_of(heading: str, body: float, note: str, dpi: float = DPI) -> tuple[Figure, Place]:
+    """A page with the heading above and the note below; and what puts a panel into the body between them.
+
+    The latter takes inches: left, below the body's upper edge, wide, high. It begins each panel at a whole dot, so
+    that a picture in it whose pixels are whole dots keeps them so.
+    """
+    says, small = wrapped(heading, PAGE - 2 * EDGE), wrapped(note, 0.97 * (PAGE - 2 * EDGE), 6, even=False)
+    # The note keeps off the edge: dots round letters of 6 points up or down, along a line by up to a letter.
+    head, foot = EDGE + LINE * len(says) + 0.04, 0.06 + SMALL_LINE * len(small)
+    tall = round((head + body + foot) * dpi) / dpi
+    figure = blank_page(tall)
+    figure.text(EDGE / PAGE, 1 - EDGE / tall, "\n".join(says), ha="left", va="top")
+    figure.text(
+        EDGE / PAGE, 0.03 / tall, "\n".join(small), ha="left", va="bottom", size=6, color=SMALL_PRINT, linespacing=1.25
+    )
+
+    def place(left: float, top: float, wide: float, high: float) -> Axes:
+        left, right, upper, lower = (round(at * dpi) / dpi for at in (left, left + wide, head + top, head + top + high))
+        return figure.add_axes((left / PAGE, 1 - lower / tall, (right - left) / PAGE, (lower - upper) / tall))
+
+    return figure, place

@@ -1,0 +1,84 @@
+"""The classifier that judges digits: it learns, is the same again for the same seed, and comes back from its folder."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ddgm import classifier
+from ddgm.datasets import prepared
+from ddgm.errors import UserError
+
+ROW = {
+    "seeds": [0, 1], "threads": 1, "widths": [4, 8], "features": 12, "epochs": 3, "batch": 20, "rate": 1.0e-2,
+    "weight_decay": 0.0, "shift": 1,
+}  # fmt: skip
+DIGITS = {"kind": "mnist", "draw": {"images": 10, "seed": 0}, "folder": None, "subset": None}
+
+
+def bars(n, stream):
+    """Images (n, 1, 8, 8) of a bright column each, and which of the first three it is."""
+    labels = stream.integers(0, 3, n)
+    images = stream.integers(0, 60, (n, 1, 8, 8))
+    images[np.arange(n), 0, :, 2 * labels + 1] = 255
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    stream = np.random.default_rng(0)
+    for split, n in (("train", 400), ("test", 100)):
+        images, labels = bars(n, stream)
+        prepared.write(DIGITS, tmp_path / "bars" / f"{split}.npy", images, ("label",), ((int(x),) for x in labels))
+    return tmp_path / "bars" / "train.npy", tmp_path / "bars" / "test.npy"
+
+
+def test_it_learns_what_held_out_images_show_and_says_how_well(arrays, tmp_path):
+    classifier.train("bars", ROW, *arrays, tmp_path / "judge")
+    table = pd.read_csv(tmp_path / "judge/accuracy.csv")
+    assert table["seed"].tolist() == [0, 1] and (table["value"] > 0.95).all()
+    net = classifier.load(tmp_path / "judge")
+    held_out = torch.from_numpy(np.load(arrays[1]))
+    assert classifier.accuracy(net, held_out, classifier.labels_of(arrays[1])) == table["value"][0]
+    features, probabilities = net.judge(held_out, batch=33)
+    assert features.shape == (100, 12) and probabilities.shape == (100, 10)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(100))
+    about = json.loads((tmp_path / "judge/provenance.json").read_text())
+    assert {"versions", "data_sha256", "seconds"} <= set(about)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(arrays, tmp_path):
+    for folder in ("one", "two"):
+        classifier.train("bars", ROW | {"epochs": 1}, *arrays, tmp_path / folder)
+    weights = [(tmp_path / folder / "weights.safetensors").read_bytes() for folder in ("one", "two")]
+    assert weights[0] == weights[1]
+    first, second = (classifier.load(tmp_path / "one", seed) for seed in (0, 1))
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_a_shift_moves_the_whole_batch_and_leaves_black_behind():
+    x = torch.ones(3, 1, 6, 6)
+    stream = torch.Generator().manual_seed(0)
+    inks = {tuple(classifier.shifted(x, 2, stream).sum((1, 2, 3)).tolist()) for _ in range(60)}
+    assert all(len(set(ink)) == 1 for ink in inks), "all images alike"
+    assert {ink[0] for ink in inks} == {36, 30, 24, 25, 20, 16}, "up to two rows and columns lost"
+    assert torch.equal(classifier.shifted(x, 0, stream), x)
+
+
+def test_images_of_odd_sides_are_halved_upwards():
+    net = classifier.Classifier((1, 7, 7), [2, 4, 6], 5).eval()
+    assert net(torch.zeros(2, 1, 7, 7)).shape == (2, 10)
+
+
+def test_what_cannot_be_trained_or_loaded_is_one_sentence(arrays, tmp_path):
+    with pytest.raises(UserError, match=r"classifiers.bars.batch is 500, and there are 400 digits"):
+        classifier.train("bars", ROW | {"batch": 500}, *arrays, tmp_path / "judge")
+    with pytest.raises(UserError, match=r"holds no trained classifier: make it with 'ddgm classify judge'"):
+        classifier.load(tmp_path / "judge")
+    index = arrays[0].with_suffix(".csv")
+    pd.read_csv(index).drop(columns="label").to_csv(index, index=False)
+    with pytest.raises(UserError, match="no column 'label'"):
+        classifier.train("bars", ROW, *arrays, tmp_path / "judge")
+    assert not (tmp_path / "judge").exists()
