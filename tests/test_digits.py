@@ -37,7 +37,8 @@ def test_fresh_images_of_the_data_score_about_the_floor(folder, judge):
     compared = digits.data(folder / "train.npy", folder / "test.npy", judge, SETTINGS | {"samples": 100})
     fresh = digits.seen(torch.from_numpy(bars(100, np.random.default_rng(5))[0]), judge)
     found = digits.quality(fresh, compared, 3)
-    assert found["frechet"] < 2 * found["frechet_floor"] and found["confidence"] > 0.9
+    assert found["frechet"] < 2 * found["frechet_floor"]
+    assert found["confidence"] == pytest.approx(found["confidence_floor"], abs=0.05)
     assert found["precision"] > 0.8 and found["recall"] > 0.8 and found["sharpness"] == pytest.approx(1, abs=0.1)
     assert sum(found[f"share_{digit}"] for digit in range(10)) == pytest.approx(1)
     assert found["classes_found"] == 3 and found["kl_to_uniform"] == pytest.approx(np.log(10 / 3), abs=0.1)
@@ -114,7 +115,7 @@ def test_the_evidence_is_what_the_figures_ask_for(measured):
     assert arrays["neighbour_distance"].shape == (2, 60) and arrays["heldout_distance"].shape == (60,)
     assert abs(arrays["energy_test"].mean(1)).max() < 1e-4, "energies are relative to the held-out digits'"
     assert arrays["inputs"].shape == arrays["gradients"].shape == (5, 3, 1, 8, 8)
-    assert arrays["auroc_noise"].shape == (2,) and str(arrays["source"]) == "drawn by code: 10 images"
+    assert arrays["auroc_noise"].shape == (2,) and str(arrays["source"]) == "drawn by code: 10 pictures, seed 0"
 
 
 def test_the_slopes_are_those_of_the_energy(measured):
@@ -143,7 +144,7 @@ def test_the_likelihood_of_held_out_digits_is_measured_for_each_seed(measured, f
     settings = {"seed": 1, "chains": 20, "temperatures": 30, "leapfrog": 3, "data": 50}
     annealing.evaluate("bars", made / "model", settings, tmp_path / "l.csv", folder / "test.npy")
     table = pd.read_csv(tmp_path / "l.csv").pivot(index="seed", columns="metric", values="value")
-    assert table.index.tolist() == row["seeds"] and table.notna().all(None)
+    assert table.index.tolist() == row["seeds"] and table.notna().to_numpy().all()
     assert (table["log_likelihood_uniform"] == 0).all(), "on a box of volume 1"
     nats = table["log_likelihood"] / np.log(2) / 64
     assert table["bits_per_dimension"].to_numpy() == pytest.approx((8 - nats).to_numpy(), abs=1e-3)

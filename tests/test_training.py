@@ -1,6 +1,7 @@
 """Updates, seeds, resuming and stopping."""
 
 import copy
+import math
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
 from ddgm.experiment import build
 from ddgm.generator import prior
-from ddgm.pair import WORTH_COMPILING, Pair, clip_scale
+from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
 from ddgm.training import Run, train
 
@@ -110,10 +111,11 @@ class PlainLoop:
         self.descend("energy", self.energy(data).mean() - self.energy(samples).mean())
 
 
-@pytest.mark.parametrize("steps", [20, pytest.param(WORTH_COMPILING, id="compiled")])
-def test_twenty_steps_are_those_of_a_plain_loop(steps, parameters, planar_data):
+@pytest.mark.parametrize("worth", [math.inf, pytest.param(0, id="compiled")])
+def test_twenty_steps_are_those_of_a_plain_loop(worth, parameters, planar_data, monkeypatch):
+    monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
     row = parameters["experiments"]["four_spin"]
-    row["seeds"], row["schedule"]["steps"] = [0, 1], steps
+    row["seeds"], row["schedule"]["steps"] = [0, 1], 20
     row["entropy"] = {"kind": "batch_norm_sum", "weight": 0.025}
     row["energy"]["quadratic"] = "learned"
     row["optimiser"].update(energy_decay=0.0, generator_decay=0.0, weight_decay=0.0)
@@ -138,9 +140,28 @@ def test_an_ensemble_computes_each_net_on_its_own_batch(planar_row):
 
 
 @pytest.mark.parametrize("kind", ["planar", "digit", "image"])
+def test_bfloat16_gives_about_the_same_steps_and_keeps_weights_and_energies_in_float32(kind, request):
+    row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")
+    pairs = {}
+    for precision in ("float32", "bfloat16"):
+        pairs[precision] = Pair(row | {"precision": precision}, data, CPU)
+    x = pairs["float32"].examples()
+    with torch.no_grad():
+        energies = {precision: pair.energy(x) for precision, pair in pairs.items()}
+    assert energies["bfloat16"].dtype == torch.float32
+    error = (energies["bfloat16"] - energies["float32"]).abs().max().item()
+    assert 0 < error < 0.05 * max(1, energies["float32"].abs().max().item()), "rounded, and not far off"
+    losses = pairs["bfloat16"].round()
+    assert torch.isfinite(losses).all() and losses.dtype == torch.float32
+    assert all(ensemble.flat.dtype == torch.float32 for _, ensemble in pairs["bfloat16"].nets())
+
+
+@pytest.mark.parametrize("kind", ["planar", "digit", "image", "bfloat16"])
 @pytest.mark.parametrize("k", [7, 10])
 def test_k_steps_then_resumed_are_to_the_bit_the_steps_in_one_go(kind, k, tmp_path, request):
-    row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")
+    fixture = "digit" if kind == "bfloat16" else kind
+    row, data = request.getfixturevalue(f"{fixture}_row"), request.getfixturevalue(f"{fixture}_data")
+    row["precision"] = "bfloat16" if kind == "bfloat16" else "float32"
     row["average"] = {"energy": 0.9, "generator": 0.8}
     row["schedule"]["steps"] = 16
     array = saved_array(tmp_path, data)

@@ -33,6 +33,20 @@ PLANAR = {
     "inside_99": "in D's 99 %",
     "rank_correlation_near": "ranks",
 }
+DIGITS = {
+    "classes_found": "digits drawn",
+    "kl_to_uniform": "KL to uniform",
+    "confidence": "confidence",
+    "frechet": "Fréchet",
+    "precision": "precision",
+    "recall": "recall",
+    "memorised": "memorised",
+    "auroc_letters": "AUROC, letters",
+    "auroc_samples": "AUROC, samples",
+    "path_confidence_z": "confidence on lines",
+}
+# Pairs of digits, and what the paper's Figure 3 shows between them.
+LINES = {"8_2": 3, "5_2": 3, "7_4": 9}
 IMAGES = {
     "auroc_inverted": "AUROC, data against inverted data",
     "auroc_shuffled": "AUROC, data against shuffled pixels",
@@ -101,11 +115,42 @@ def planar() -> str:
     return "\n".join(lines)
 
 
+def digits() -> str:
+    """The published digit experiments as a Markdown table, a line each; first what training digits score."""
+    lines = [f"| experiment | seeds | {' | '.join(DIGITS.values())} | trained in |", "|---" * (len(DIGITS) + 3) + "|"]
+    floor = ""
+    for name, row, values, about in published():
+        if "frechet" not in values:
+            continue
+        if not floor:
+            cells = [measured(values[f"{m}_floor"][:1]) if f"{m}_floor" in values else "" for m in DIGITS]
+            floor = f"| digits of the training set | | {' | '.join(cells)} | |"
+            lines.append(floor)
+        cells = [measured(values[metric]) if metric in values else "" for metric in DIGITS]
+        time = f"{about['seconds'] / 60:.0f} min"
+        lines.append(f"| {row['title']} (`{name}`) | {len(values)} | {' | '.join(cells)} | {time} |")
+    return "\n".join(lines)
+
+
+def lines() -> str:
+    """What lies between the paper's three pairs of digits, in the published experiments."""
+    head = [f"{a} to {b} by way of {by}" for (a, b), by in ((pair.split("_"), by) for pair, by in LINES.items())]
+    rows = [f"| experiment | {' | '.join(head)} | most often between, in each |", "|---" * (len(LINES) + 2) + "|"]
+    for name, row, values, _ in published():
+        if "frechet" not in values:
+            continue
+        shares = [measured(values[key]) if (key := f"crossed_{p}_by_{by}") in values else "" for p, by in LINES.items()]
+        most = [values.get(f"between_{pair}") for pair in LINES]
+        often = [", ".join(f"{digit:.0f}" for digit in seeds.dropna()) if seeds is not None else "" for seeds in most]
+        rows.append(f"| {row['title']} (`{name}`) | {' | '.join(shares)} | {'; '.join(often)} |")
+    return "\n".join(rows)
+
+
 def images() -> str:
     """The published image experiments as a Markdown table, a line a metric."""
     lines = ["| experiment | seeds | measured | value | trained in |", "|---|---|---|---|---|"]
     for name, row, values, about in published():
-        if row["range"] is None:
+        if row["range"] is None or "frechet" in values:
             continue
         for number, metric in enumerate(metric for metric in IMAGES if metric in values):
             time = f"{about['seconds'] / 60:.0f} min, {about['device']}, {about['threads']} thread(s)"
@@ -187,6 +232,8 @@ def about_machine(benchmark: str) -> str:
 
 TABLES = [
     (Path("README.md"), planar),
+    (Path("README.md"), digits),
+    (DOCS / "method.md", lines),
     (Path("README.md"), images),
     (Path("README.md"), claims),
     (DOCS / "data.md", speed),

@@ -35,8 +35,9 @@ STRETCH = (0.65, 1.0)  # width over the font's: digits are narrow
 BEND, WAVE = 0.7, 24.0  # no hand draws a straight line: how far it strays at most, and the length of the wave
 
 
+@cache
 def draw_letters(n: int, side: int, seed: int) -> NDArray[np.uint8]:
-    """n random letters, (n, 1, side, side), white on black."""
+    """n random letters, (n, 1, side, side), white on black. Kept, since every seed of an experiment wants the same."""
     return np.stack([_letter(side, np.random.default_rng((seed, i)))[None] for i in range(n)])
 
 

@@ -70,8 +70,8 @@ def note_of(shares: np.ndarray) -> str:
     seeds = f"mean ± sd over {len(shares)} seeds" if len(shares) > 1 else "one seed"
     return (
         "Large: the digit, neither end's, that most lines cross; small: the share of lines that cross it, in %; a "
-        "dash: none is crossed, or no line joins the two. Framed: the paper's examples. Of their lines go: "
-        f"{'; '.join(measured)} ({seeds})."
+        "dash: none is crossed, or no line joins the two. Framed: the paper's examples, whose "
+        f"lines go {'; '.join(measured)} ({seeds})."
     )
 
 
@@ -116,7 +116,7 @@ def draw(table: Path, outputs: Sequence[Path], title: str) -> None:
         shades = matplotlib.colors.ListedColormap(COLOURS(np.linspace(0, 0.85, 256)))
         bar = figure.colorbar(
             ScalarMappable(scale, shades), cax=place(LEFT + WIDE + BAR_APART, TOP, BAR, HIGH),
-            format=PercentFormatter(1, decimals=0),
+            format=PercentFormatter(1, decimals=0, symbol="\u00a0%"),
         )  # fmt: skip
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7)

@@ -231,7 +231,8 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:
     with look():
         linear = linear_part(energies)
         axis = "linear" if linear is None else f"linear from −{linear:g} to {linear:g} and logarithmic beyond"
-        which, spread = ("the only seed", "") if seeds == 1 else (f"all {seeds} seeds, and thin each of them", ", mean ± sd")
+        which = "the only seed" if seeds == 1 else f"all {seeds} seeds, and thin each of them"
+        spread = "" if seeds == 1 else ", mean\u00a0±\u00a0sd"
         note = (
             f"(a) {which}; every histogram as high as its own peak, in bins equally wide on the axis, which is {axis}; "
             f"AUROC: the probability that this kind's energy is above a test digit's{spread}. (b) {first_of(seeds)}, "

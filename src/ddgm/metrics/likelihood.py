@@ -8,6 +8,7 @@ there is a mode that neither the chains nor the samples have found. All in nats.
 """
 
 import math
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ class Annealed(NamedTuple):
     error: float  # standard error of log_partition, nats
     effective_sample_size: float  # share of the weighed chains: 1 if all weigh the same
     acceptance: float  # of the last move, among the weighed chains
-    samples: Tensor  # (chains, *shape): where all chains ended, not weighted
+    samples: Tensor  # (chains, *shape): where weighed chains ended, drawn by their weights; about p if forwards
 
 
 class Place(NamedTuple):
@@ -129,8 +130,8 @@ def annealed_log_partition(
     density instead: log Z is too high on average if they are exact and independent; if not, it is no bound.
 
     The steps of a move follow how wide the scouts lie in each coordinate, and how often they accepted the last move.
-    Scouts alone decide, since a chain whose own place sets its step no longer leaves exp(-βE) as it is: over hundreds of
-    coordinates and temperatures that adds up to tens of nats. So the weights of the others stay unbiased.
+    Scouts alone decide, since a chain whose own place sets its step no longer leaves exp(-βE) as it is: over hundreds
+    of coordinates and temperatures that adds up to tens of nats. So the weights of the others stay unbiased.
     """
     low, high = limits
     log_volume = math.prod(shape) * math.log(high - low)
@@ -144,7 +145,7 @@ def annealed_log_partition(
     scouts = len(place.x) // SCOUTS
     log_weights = torch.zeros_like(place.value)
     width, accepted = FIRST, 1.0
-    for before, beta in zip(betas, betas[1:], strict=False):
+    for before, beta in pairwise(betas):
         log_weights += (before - beta) * place.value
         step = width * place.x[:scouts].std(0).clamp(min=NARROWEST * (high - low))
         place, take = hamiltonian_move(energy, place, beta, step, settings["leapfrog"], limits, stream)
@@ -152,12 +153,14 @@ def annealed_log_partition(
         accepted = float(take[scouts:].float().mean())
     log_weights = log_weights[scouts:]
     log_ratio, error = log_mean_exp(log_weights)
+    weights = torch.softmax(log_weights, 0)
+    drawn = torch.multinomial(weights, len(place.x), replacement=True, generator=stream)
     return Annealed(
         log_volume + (log_ratio if start is None else -log_ratio),
         error,
-        1 / (len(log_weights) * float(torch.softmax(log_weights, 0).square().sum())),
+        1 / (len(weights) * float(weights.square().sum())),
         accepted,
-        place.x,
+        place.x[scouts:][drawn],
     )
 
 
