@@ -29,18 +29,17 @@ CLASSIFIER, ACCURACY = "classifier.json", "accuracy.csv"
 class Classifier(nn.Module):
     """p(digit | x) of images (N, C, H, W) with pixels from 0 to 1: logits (N, 10).
 
-    3x3 convolutions, the first at full size and each further one at half the size of the one before, then a linear
-    layer to `features`, with batch norm and ReLU after each.
+    3x3 convolutions that each halve height and width, then a linear layer to `features`, with batch norm and ReLU after
+    each.
     """
 
     def __init__(self, shape: tuple[int, int, int], widths: list[int], features: int) -> None:
         super().__init__()
         channels, height, width = shape
         layers: list[nn.Module] = []
-        for layer, maps in enumerate(widths):
-            stride = 2 if layer else 1
-            layers += [nn.Conv2d(channels, maps, 3, stride, 1, bias=False), nn.BatchNorm2d(maps), nn.ReLU()]
-            channels, height, width = maps, -(-height // stride), -(-width // stride)
+        for maps in widths:
+            layers += [nn.Conv2d(channels, maps, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU()]
+            channels, height, width = maps, (height + 1) // 2, (width + 1) // 2
         layers += [nn.Flatten(), nn.Linear(channels * height * width, features, bias=False)]
         self.body = nn.Sequential(*layers, nn.BatchNorm1d(features), nn.ReLU())
         self.head = nn.Linear(features, CLASSES)
@@ -80,14 +79,18 @@ def fit(row: dict[str, Any], images: Tensor, labels: Tensor, seed: int, bar: Pro
     """Train one classifier on uint8 images (N, C, H, W) and labels (N,): Adam, one cycle of its rate (Smith 2018)."""
     stream = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    net = Classifier(tuple(images.shape[1:]), row["widths"], row["features"])
+    # Channels last: convolutions on a CPU take half the time.
+    net = Classifier(tuple(images.shape[1:]), row["widths"], row["features"]).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), weight_decay=row["weight_decay"])
     steps = row["epochs"] * (len(images) // row["batch"])
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, row["rate"], total_steps=steps)
     first, done = row["seeds"].index(seed) * row["epochs"], 0
     for epoch in range(row["epochs"]):
         for x, digits in batches(images, labels, row["batch"], stream):
-            loss = cross_entropy(net(shifted(x, row["shift"], stream)), digits)
+            x = shifted(x, row["shift"], stream).to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=row["precision"] == "bfloat16"):
+                logits = net(x)
+            loss = cross_entropy(logits.float(), digits)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
