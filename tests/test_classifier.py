@@ -12,8 +12,8 @@ from ddgm.datasets import prepared
 from ddgm.errors import UserError
 
 ROW = {
-    "seeds": [0, 1], "threads": 1, "precision": "float32", "widths": [4, 8], "features": 12, "epochs": 3, "batch": 20, "rate": 1.0e-2,
-    "weight_decay": 0.0, "shift": 1,
+    "seeds": [0, 1], "threads": 1, "precision": "float32", "widths": [4, 8], "features": 12, "epochs": 3, "batch": 20,
+    "rate": 1.0e-2, "weight_decay": 0.0, "shift": 1,
 }  # fmt: skip
 DIGITS = {"kind": "mnist", "draw": {"images": 10, "seed": 0}, "folder": None, "subset": None}
 

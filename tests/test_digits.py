@@ -121,7 +121,7 @@ def test_the_evidence_is_what_the_figures_ask_for(measured):
 def test_the_slopes_are_those_of_the_energy(measured):
     import ddgm
 
-    made, row = measured
+    made, _ = measured
     energy, _ = ddgm.load(made / "model")
     arrays = np.load(made / "evidence.npz")
     x = torch.from_numpy(arrays["inputs"][0, :1]).float() / 255

@@ -85,7 +85,8 @@ inputs = {{
     "sample": [f"{{model}}weights.safetensors"],
     "classify": [prepared],
     "evaluate": [f"{{model}}weights.safetensors"]
-    + [f"{{results}}/samples/{{name}}.npz", f"{{results}}/classifiers/{{name}}/weights.safetensors"] * ("digits" in name),
+    + [f"{{results}}/samples/{{name}}.npz",
+       f"{{results}}/classifiers/{{name}}/weights.safetensors"] * ("digits" in name),
     "anneal": [f"{{model}}weights.safetensors"],
     "trace": [f"{{model}}snapshots.safetensors"],
     "mix": [f"{{model}}weights.safetensors"],

@@ -48,7 +48,9 @@ def test_crossings_count_each_path_once_each_way_and_never_its_ends():
 
 
 def test_only_lines_between_different_classes_are_taken():
-    lines = (torch.cat([line(a, 5, b) for a, b in pairs]) for pairs in ([(1, 1), (1, 2)], [(3, 3), (4, 4)], [(6, 7)] * 9))
+    lines = (
+        torch.cat([line(a, 5, b) for a, b in pairs]) for pairs in ([(1, 1), (1, 2)], [(3, 3), (4, 4)], [(6, 7)] * 9)
+    )
     kept = interpolation.between_classes(lines, Brightness(), 3)
     assert kept[:, :, 0, 0, 0].tolist() == [[1, 5, 2], [6, 5, 7], [6, 5, 7]]
 
@@ -71,7 +73,9 @@ def test_blending_has_the_same_ends_and_equal_steps():
 
 def test_the_summary_is_of_the_worst_step_and_of_the_papers_three_pairs():
     images = torch.cat([line(8, 3, 2), line(8, 3, 2), line(8, 9, 2), line(4, 9, 7)])
-    paths = {name: interpolation.look(x, Ink(), Brightness(), (0.0, 1.0)) for name, x in ((Z, images), (PIXELS, images))}
+    paths = {
+        name: interpolation.look(x, Ink(), Brightness(), (0.0, 1.0)) for name, x in ((Z, images), (PIXELS, images))
+    }
     found = interpolation.summary(paths, 0.0)
     assert found["crossed_8_2_by_3"] == pytest.approx(2 / 3) and found["between_8_2"] == 3
     assert found["crossed_7_4_by_9"] == 1 and found["between_7_4"] == 9

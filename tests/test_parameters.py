@@ -228,7 +228,7 @@ MISTAKES = {
     ),
     "arithmetic that no processor has": (
         edit("experiments.mnist.precision", "float33"),
-        'experiments.mnist.precision is "float33": did you mean \'float32\'? allowed are float32, bfloat16',
+        "experiments.mnist.precision is \"float33\": did you mean 'float32'? allowed are float32, bfloat16",
     ),
     "a claim on an experiment that is not measured": (
         edit("branches.toy.claims.samples_follow_energy.tests.0.experiment", "four_spin"),

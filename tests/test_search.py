@@ -100,7 +100,9 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
 
 def test_a_metric_that_is_not_measured_is_one_sentence(planar_row, array, tmp_path):
     settings = plan(1, BATCHES) | {"shown": ["frechet"]}
-    with pytest.raises(UserError, match="a search of points asks for 'frechet', which is not measured: allowed are kl_"):
+    with pytest.raises(
+        UserError, match="a search of points asks for 'frechet', which is not measured: allowed are kl_"
+    ):
         search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
 

@@ -1,8 +1,8 @@
 """Updates, seeds, resuming and stopping."""
 
 import copy
-import math
 import json
+import math
 import os
 import signal
 import subprocess

@@ -244,7 +244,9 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         module.draw(samples, outputs, title)
 
 
-def draw_digits(args: argparse.Namespace, params: dict[str, Any], module: Any, folder: Path, outputs: list[Path]) -> None:
+def draw_digits(
+    args: argparse.Namespace, params: dict[str, Any], module: Any, folder: Path, outputs: list[Path]
+) -> None:
     """A figure of a digit experiment's evidence."""
     if not args.experiment:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
@@ -252,7 +254,8 @@ def draw_digits(args: argparse.Namespace, params: dict[str, Any], module: Any, f
     kinds = {"fig3_crossings": ("crossings",), "fig3_steps": ("evidence", "interpolations")}
     tables = [
         existing(
-            folder / kind / f"{args.experiment}.{'npz' if kind == 'evidence' else 'csv'}", f"ddgm evaluate {args.experiment}"
+            folder / kind / f"{args.experiment}.{'npz' if kind == 'evidence' else 'csv'}",
+            f"ddgm evaluate {args.experiment}",
         )
         for kind in kinds.get(args.figure, ("evidence",))
     ]

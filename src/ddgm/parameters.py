@@ -242,9 +242,7 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 if kind not in KINDS_SHOWN[figure]:
                     yield f"{here}, whose data are not {WORDS[KINDS_SHOWN[figure][0]]}"
                 elif kind == "digits" and rows[name]["dataset"] not in parameters["classifiers"]:
-                    yield (
-                        f"{here}, whose digits nothing judges: write a row classifiers.{rows[name]['dataset']}"
-                    )
+                    yield (f"{here}, whose digits nothing judges: write a row classifiers.{rows[name]['dataset']}")
                 elif figure == "traced" and not rows[name]["schedule"]["snapshots"]:
                     yield f"{here}, whose schedule.snapshots is 0: write how often its weights are kept"
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)

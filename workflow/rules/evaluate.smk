@@ -27,10 +27,10 @@ rule evaluate:
         code=select.evaluate_modules,
     output:
         "results/{branch}/metrics/{experiment}.csv",
-    wildcard_constraints:
-        experiment=select.measured_by("density", "energies"),
     log:
         "logs/evaluate/{branch}/{experiment}.log",
+    wildcard_constraints:
+        experiment=select.measured_by("density", "energies"),
     threads: 1
     params:
         cfg=select.pick_dataset("branches.{branch}.evaluation"),
@@ -55,10 +55,10 @@ rule evaluate_digits:
         interpolations="results/{branch}/interpolations/{experiment}.csv",
         crossings="results/{branch}/crossings/{experiment}.csv",
         evidence="results/{branch}/evidence/{experiment}.npz",
-    wildcard_constraints:
-        experiment=select.measured_by("digits"),
     log:
         "logs/evaluate/{branch}/{experiment}.log",
+    wildcard_constraints:
+        experiment=select.measured_by("digits"),
     threads: 1
     params:
         cfg=select.pick_dataset("branches.{branch}.digits"),

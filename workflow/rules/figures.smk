@@ -1,5 +1,10 @@
 # fig3_steps_mnist is no fig3 of an experiment "steps_mnist".
-ruleorder: draw_fig3_steps > draw_fig3_crossings > draw_fig3_neighbours > draw_fig3_energies > draw_fig3
+ruleorder:
+    draw_fig3_steps
+    > draw_fig3_crossings
+    > draw_fig3_neighbours
+    > draw_fig3_energies
+    > draw_fig3
 
 
 rule draw_fig1:

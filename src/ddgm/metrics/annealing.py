@@ -26,8 +26,8 @@ def measure(
 ) -> dict[str, float]:
     """log Z in the box `limits`, annealed from both ends, and what follows for held-out data x (N, *shape).
 
-    `log_partition` is too low on average and `log_partition_from_samples` too high, so that of the likelihoods the first
-    is optimistic. The chains that go back start where the first ended, and not from exact samples.
+    `log_partition` is too low on average and `log_partition_from_samples` too high, so that the first likelihood is
+    optimistic. The chains that go back start where the first ended, and not from exact samples.
     """
     stream = torch.Generator().manual_seed(seed)
     there = annealed_log_partition(energy, tuple(data.shape[1:]), limits, settings, stream)
@@ -49,9 +49,7 @@ def measure(
     }
 
 
-def evaluate(
-    experiment: str, directory: Path, settings: dict[str, Any], target: Path, test: Path
-) -> None:
+def evaluate(experiment: str, directory: Path, settings: dict[str, Any], target: Path, test: Path) -> None:
     """Measure every seed into one tidy table; `test` is the prepared array of held-out data."""
     row = describe(directory)["row"]
     stored = torch.from_numpy(np.load(test)[: settings["data"]])

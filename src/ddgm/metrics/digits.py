@@ -117,7 +117,12 @@ class Measured(NamedTuple):
 
 
 def measure(
-    energy: nn.Module, generator: Generator, judge: Classifier, digits: Digits, settings: dict[str, Any], row: dict[str, Any]
+    energy: nn.Module,
+    generator: Generator,
+    judge: Classifier,
+    digits: Digits,
+    settings: dict[str, Any],
+    row: dict[str, Any],
 ) -> Measured:
     """Every number of one trained pair; `row` is its experiment's."""
     limits, batch = row["range"], row["schedule"]["batch"]
@@ -141,7 +146,9 @@ def measure(
     return Measured(values, generated, distance, index, inputs, relative, energy_data, paths)
 
 
-def arrays_of(measured: Measured, energy: nn.Module, judge: Classifier, lines: Tensor, pool: Tensor, limits: Any) -> Arrays:
+def arrays_of(
+    measured: Measured, energy: nn.Module, judge: Classifier, lines: Tensor, pool: Tensor, limits: Any
+) -> Arrays:
     """What the figures show of one seed; lines (rows, steps, 1, H, W), uint8, are Figure 3's."""
     path = interpolation.look(lines, energy, judge, limits)
     shown = measured.generated.pixels[:SHOWN]

@@ -159,9 +159,7 @@ def measure(
     return seen_along(between_classes(lines, judge, settings["pairs"]), energy, judge, limits)
 
 
-def seen_along(
-    images: Tensor, energy: nn.Module, judge: Classifier, limits: tuple[float, float]
-) -> dict[str, Path]:
+def seen_along(images: Tensor, energy: nn.Module, judge: Classifier, limits: tuple[float, float]) -> dict[str, Path]:
     """Lines (pairs, steps, C, H, W), uint8, as they are and blended from their ends; neither where there is no pair."""
     kinds = ((Z, images), (PIXELS, blend(images))) if len(images) else ()
     return {name: look(x, energy, judge, limits) for name, x in kinds}
