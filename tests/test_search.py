@@ -98,7 +98,12 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
     assert {row[metric] for metric in RANKED + SHOWN} == {math.inf}
 
 
-def test_a_metric_that_is_not_measured_is_one_sentence(planar_row, array, tmp_path):
+def test_what_is_only_shown_may_be_missing_from_a_trial(planar_row, array, tmp_path):
+    search("points", planar_row, plan(1, BATCHES) | {"shown": ["between_8_2"]}, array, measured, tmp_path / "s.csv")
+    assert pd.read_csv(tmp_path / "s.csv")["between_8_2"].isna().all()
+
+
+def test_a_ranking_by_what_is_not_measured_is_one_sentence(planar_row, array, tmp_path):
     settings = plan(1, BATCHES) | {"shown": ["frechet"]}
     with pytest.raises(
         UserError, match="a search of points asks for 'frechet', which is not measured: allowed are kl_"

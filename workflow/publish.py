@@ -132,6 +132,32 @@ def digits() -> str:
     return "\n".join(lines)
 
 
+def judges() -> str:
+    """How well the published classifiers tell the digits that they were not trained on, as a Markdown table."""
+    rows = ["| data set | seeds | test digits told right | the worst seed | trained in |", "|---|---|---|---|---|"]
+    for file in sorted((DOCS / "results/paper/classifiers").glob("*.csv")):
+        values = pd.read_csv(file)["value"]
+        about = json.loads(file.with_name(f"{file.stem}.provenance.json").read_text())
+        told = f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
+        rows.append(
+            f"| {file.stem} | {len(values)} | {told} | {100 * values.min():.2f} % | {about['seconds'] / 60:.0f} min |"
+        )
+    return "\n".join(rows)
+
+
+def likelihoods() -> str:
+    """The published annealed likelihoods as a Markdown table, nats."""
+    head = ["log Z, annealed", "annealed back", "by quadrature", "log p of held-out data", "of the uniform density"]
+    keys = ["log_partition", "log_partition_from_samples", "log_partition_quadrature"]
+    keys += ["log_likelihood", "log_likelihood_uniform"]
+    rows = [f"| experiment | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for file in sorted((DOCS / "results/paper/likelihoods").glob("*.csv")):
+        values = pd.read_csv(file).pivot(index="seed", columns="metric", values="value")
+        cells = [measured(values[key]) if key in values else "" for key in keys]
+        rows.append(f"| `{file.stem}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def lines() -> str:
     """What lies between the paper's three pairs of digits, in the published experiments."""
     head = [f"{a} to {b} by way of {by}" for (a, b), by in ((pair.split("_"), by) for pair, by in LINES.items())]
@@ -233,7 +259,9 @@ def about_machine(benchmark: str) -> str:
 TABLES = [
     (Path("README.md"), planar),
     (Path("README.md"), digits),
+    (DOCS / "method.md", judges),
     (DOCS / "method.md", lines),
+    (DOCS / "method.md", likelihoods),
     (Path("README.md"), images),
     (Path("README.md"), claims),
     (DOCS / "data.md", speed),

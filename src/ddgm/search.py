@@ -63,7 +63,7 @@ def search(
     rows = []
     for trial in range(plan["trials"]):
         values = draw(plan["over"], np.random.default_rng([plan["seed"], trial]))
-        found = try_once(name, changed(row, values), plan["ranked_by"] + plan["shown"], array, evaluate, threads)
+        found = try_once(name, changed(row, values), plan, array, evaluate, threads)
         log.info(f"{name}, trial {trial + 1} of {plan['trials']}: {values} gives {found}")
         rows.append({"experiment": name, "trial": trial, **values, **found})
     with whole_file(target) as path:
@@ -73,26 +73,30 @@ def search(
 def try_once(
     name: str,
     row: dict[str, Any],
-    metrics: list[str],
+    plan: dict[str, Any],
     array: Path,
     evaluate: Callable[[str, Path, Path], None],
     threads: int,
 ) -> dict[str, float]:
-    """The means over seeds of `metrics`, all of them infinite where training diverged."""
+    """The means over seeds of what the plan ranks by and shows, all infinite where training diverged.
+
+    What cannot be measured of a trial, as lines between digits where all samples are one, is not a number.
+    """
+    ranked, shown = plan["ranked_by"], plan["shown"]
     with tempfile.TemporaryDirectory() as folder:
         model, table = Path(folder) / "model", Path(folder) / "table.csv"
         model.mkdir()
         try:
             train(name, row, array, model, Path(folder) / "state.pt", threads)
         except UserError:
-            return dict.fromkeys(metrics, math.inf)
+            return dict.fromkeys(ranked + shown, math.inf)
         evaluate(name, model, table)
         means = pd.read_csv(table).groupby("metric")["value"].mean()
-    if missing := [metric for metric in metrics if metric not in means]:
+    if missing := [metric for metric in ranked if metric not in means]:
         raise UserError(
-            f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
+            f"a search of {name} ranks by '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
         )
-    return {metric: float(means[metric]) for metric in metrics}
+    return {metric: float(means.get(metric, math.nan)) for metric in ranked + shown}
 
 
 def rank(tables: list[Path], plan: dict[str, Any], target: Path) -> None:
