@@ -104,10 +104,9 @@ def test_what_is_only_shown_may_be_missing_from_a_trial(planar_row, array, tmp_p
 
 
 def test_a_ranking_by_what_is_not_measured_is_one_sentence(planar_row, array, tmp_path):
-    settings = plan(1, BATCHES) | {"shown": ["frechet"]}
-    with pytest.raises(
-        UserError, match="a search of points asks for 'frechet', which is not measured: allowed are kl_"
-    ):
+    settings = plan(1, BATCHES) | {"ranked_by": ["frechet"]}
+    sentence = "a search of points ranks by 'frechet', which is not measured: allowed are kl_"
+    with pytest.raises(UserError, match=sentence):
         search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
 
