@@ -132,6 +132,24 @@ def test_twenty_steps_are_those_of_a_plain_loop(worth, parameters, planar_data, 
                 torch.testing.assert_close(ours, value, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "sees"), [("dual", False), ("gan", True), ("classifier", True)])
+def test_a_constant_in_the_energy_is_seen_by_losses_that_classify_and_not_by_eqs_12_and_14(
+    kind, sees, planar_row, planar_data
+):
+    gradients = []
+    for offset in (0.0, 5.0):
+        planar_row["negative"]["importance"] = None
+        planar_row["objective"].update(kind=kind, offset=offset)
+        pair = Pair(planar_row, planar_data, CPU)
+        latent, none = pair.draw_latent(), pair.prior(0)
+        data, samples = pair.examples(), pair.sampled(latent)
+        energy, _, _ = pair.energy_gradient(pair.energy.flat, samples, data, torch.tensor(0.1))
+        generator, _, _ = pair.generator_gradient(pair.generator.flat, pair.energy.flat, latent, none)
+        gradients.append((energy, generator))
+    for first, second in zip(*gradients, strict=True):
+        assert torch.allclose(first, second, rtol=1e-4, atol=1e-5) != sees
+
+
 def test_an_ensemble_computes_each_net_on_its_own_batch(planar_row):
     pairs = [build(planar_row, (2,), seed) for seed in (0, 1)]
     ensemble = ddgm.ensemble.Ensemble([energy for energy, _ in pairs])

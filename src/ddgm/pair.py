@@ -136,7 +136,8 @@ class Pair:
         draw = Draw(self.generator.scales(parameters), samples, latent, beside, lambda z: self.generator(z, parameters))
         entropy = ENTROPIES[self.row["entropy"]["kind"]](draw, self.row["entropy"])
         energies = self.energy(samples, self.energy.split(energy))
-        loss = self.objective.generator_loss(energies) - self.row["entropy"]["weight"] * entropy
+        follows_energy = self.objective.generator_loss(energies + self.row["objective"]["offset"])
+        loss = follows_energy - self.row["entropy"]["weight"] * entropy
         return gradient(loss, parameters), energies.detach().mean(1), entropy.detach()
 
     def energy_gradient(
@@ -153,7 +154,8 @@ class Pair:
         n = data.shape[1]
         importance = self.row["negative"].get("importance")
         weights = importance_weights(energies[:, n:].detach(), negatives, importance) if importance else None
-        loss = self.objective.energy_loss(energies[:, :n], energies[:, n:], weights)
+        from_data, from_samples = (energies + self.row["objective"]["offset"]).tensor_split([n], 1)
+        loss = self.objective.energy_loss(from_data, from_samples, weights)
         if penalised:
             loss = loss + penalty * gradient_penalty(energies, x)
         return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)
