@@ -65,6 +65,7 @@ def test_every_figure_of_the_toy_branch_is_a_picture(toy):
         "fig2_extended",
         "fig2_curves",
         "fig3_toy_digits",
+        *(f"fig3_{view}_toy_digits" for view in ("steps", "crossings", "neighbours", "energies")),
         "fig4_toy_faces",
         "fig4_toy_rooms",
         "curves",
@@ -99,6 +100,20 @@ def test_every_claim_of_the_toy_branch_has_a_verdict(toy):
     assert set(verdicts["verdict"]) <= {"reproduced", "partly", "not reproduced"}
     integrable = verdicts[verdicts["claim"] == "energy_is_integrable"]
     assert (integrable["verdict"] == "reproduced").all(), "bounded features and a quadratic term"
+
+
+def test_digits_are_judged_by_a_classifier_that_knows_them_and_have_a_likelihood(toy):
+    results = toy / "results/toy"
+    judged = pd.read_csv(results / "classifiers/toy_digits/accuracy.csv")
+    assert (judged["value"] > 0.95).all(), "of the digits that it was not trained on"
+    table = pd.read_csv(results / "metrics/toy_digits.csv").set_index("metric")["value"]
+    assert table["frechet"] > table["frechet_floor"] and table["classes_found"] >= 8
+    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    assert {path.stem for path in (results / "likelihoods").iterdir()} == set(branch["annealed"])
+    planar = pd.read_csv(results / "likelihoods/toy_two_spiral.csv").pivot(
+        index="seed", columns="metric", values="value"
+    )
+    assert (planar["log_partition"] - planar["log_partition_quadrature"]).abs().max() < 0.5
 
 
 def test_traces_and_chains_are_tables_with_a_row_for_each_seed(toy):

@@ -45,7 +45,7 @@ def measure(
         # A pixel's 256 values fill the range: bits of the value itself, and not of a density.
         "bits_per_dimension": math.log2(256 / (limits[1] - limits[0])) - nats / math.log(2) / data[0].numel(),
         # What the uniform density on the box would give.
-        "log_likelihood_uniform": -data[0].numel() * math.log(limits[1] - limits[0]),
+        "log_likelihood_uniform": data[0].numel() * math.log(1 / (limits[1] - limits[0])),
     }
 
 
