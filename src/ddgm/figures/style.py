@@ -147,8 +147,8 @@ def require_images(path: Path, name: str, images: np.ndarray) -> None:
         )
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The csv file `path`; raises UserError if it has no row or lacks one of `columns`."""
+def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False) -> pd.DataFrame:
+    """The csv file `path`; raises UserError if it lacks one of `columns`, or has no row though it must."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as fault:
@@ -156,7 +156,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise UserError(f"{path} has no column {missing[0]!r}; a header {','.join(columns)} is needed")
-    if table.empty:
+    if table.empty and not may_be_empty:
         raise UserError(f"{path} has a header but no row")
     return table
 
