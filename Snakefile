@@ -3,11 +3,11 @@
 snakemake --cores 8 all     every figure and table of the paper
 snakemake --cores 2 toy     the same on small stand-ins, without a network
 snakemake --cores 1 fig3    one figure of the paper, and nothing that it does not need
-snakemake --cores 2 claims  the paper's claims in two dimensions, measured and judged
+snakemake --cores 2 claims  the paper's claims in two dimensions and on MNIST, measured and judged
 """
 
 from workflow import engines
-from workflow.selection import DIGIT_FIGURES, Selection, modules
+from workflow.selection import Selection, modules
 
 
 configfile: "params.yaml"

@@ -42,6 +42,22 @@ def test_a_metric_has_a_value_for_each_seed():
     assert values_of(a_test(), METRICS).to_dict() == {0: 0.1, 1: 0.3}
 
 
+def test_a_threshold_may_be_so_many_times_what_another_experiment_has(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    METRICS.to_csv(tmp_path / "metrics/spin.csv", index=False)
+    METRICS.assign(experiment="rival", value=METRICS["value"] * 5).to_csv(tmp_path / "metrics/rival.csv", index=False)
+    tests = [a_test(threshold={"experiment": "rival", "times": times}) for times in (0.5, 0.1)]
+    judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, tmp_path, tmp_path / "c.csv")
+    table = pd.read_csv(tmp_path / "c.csv")
+    assert table["threshold"].tolist() == pytest.approx([0.5, 0.1]) and table["holds"].tolist() == [True, False]
+    assert table["against"].tolist() == ["0.5 times rival", "0.1 times rival"]
+
+
+def test_a_mean_over_seeds_of_which_one_could_not_be_measured_does_not_hold():
+    assert not holds(a_test(), pd.Series([0.1, math.nan]))
+    assert holds(a_test(seeds=1), pd.Series([0.1, math.nan]))
+
+
 @pytest.mark.parametrize(("at", "step"), [("first", 16), ("last", 100)])
 def test_a_trace_is_looked_at_where_it_begins_or_ends(at, step):
     """By its steps and not by the order of its rows."""

@@ -75,7 +75,7 @@ def test_images_of_odd_sides_are_halved_upwards():
 def test_what_cannot_be_trained_or_loaded_is_one_sentence(arrays, tmp_path):
     with pytest.raises(UserError, match=r"classifiers.bars.batch is 500, and there are 400 digits"):
         classifier.train("bars", ROW | {"batch": 500}, *arrays, tmp_path / "judge")
-    with pytest.raises(UserError, match=r"holds no trained classifier: make it with 'ddgm classify judge'"):
+    with pytest.raises(UserError, match=r"holds no trained classifier: make it with 'ddgm classify judge --branch "):
         classifier.load(tmp_path / "judge")
     index = arrays[0].with_suffix(".csv")
     pd.read_csv(index).drop(columns="label").to_csv(index, index=False)

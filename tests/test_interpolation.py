@@ -39,12 +39,20 @@ def test_what_is_seen_along_a_line_is_of_each_of_its_images():
 
 
 def test_crossings_count_each_path_once_each_way_and_never_its_ends():
-    joined, passed = interpolation.crossings(np.array([[8, 3, 3, 2], [8, 3, 5, 2], [2, 2, 8, 8], [7, 9, 7, 4]]))
+    paths = np.array([[8, 3, 3, 2], [8, 3, 5, 2], [2, 2, 8, 8], [7, 9, 7, 4]])
+    joined, passed = interpolation.crossings(paths, np.ones(paths.shape, bool))
     assert joined[8, 2] == joined[2, 8] == 3 and joined[7, 4] == 1 and joined.sum() == 8
     assert passed[8, 2, 3] == passed[2, 8, 3] == 2, "twice 3 on one path is once"
     assert passed[8, 2, 5] == 1 and passed[7, 4, 9] == 1 and passed[7, 4, 7] == 0
     rows = list(interpolation.crossing_rows(joined, passed))
-    assert (8, 2, 3, pytest.approx(2 / 3), 3) in rows and len(rows) == 6
+    assert (8, 2, 3, pytest.approx(2 / 3), 3) in rows and (8, 2, 9, 0.0, 3) in rows
+    assert len(rows) == 4 * 8, "two pairs of ends, both ways, with every other digit"
+
+
+def test_a_digit_that_the_classifier_is_not_sure_of_is_not_passed():
+    paths = np.array([[8, 3, 2], [8, 3, 2]])
+    _, passed = interpolation.crossings(paths, np.array([[True, True, True], [True, False, True]]))
+    assert passed[8, 2, 3] == 1
 
 
 def test_only_lines_between_different_classes_are_taken():
@@ -79,7 +87,8 @@ def test_the_summary_is_of_the_worst_step_and_of_the_papers_three_pairs():
     found = interpolation.summary(paths, 0.0)
     assert found["crossed_8_2_by_3"] == pytest.approx(2 / 3) and found["between_8_2"] == 3
     assert found["crossed_7_4_by_9"] == 1 and found["between_7_4"] == 9
-    assert "crossed_5_2_by_3" not in found, "no path joins 5 and 2"
+    assert np.isnan(found["crossed_5_2_by_3"]) and found["lines_5_2"] == 0, "no path joins 5 and 2"
+    assert found["lines_8_2"] == 3 and found["crossed_8_2_by_3_pixels"] == pytest.approx(2 / 3)
     assert found["path_confidence_z"] == pytest.approx(0.9)
     assert found["path_energy_z"] == pytest.approx(4 / 255 * (8 + 8 + 8 + 4) / 4)
     rows = list(interpolation.along(paths, 1.0))
@@ -90,4 +99,7 @@ def test_the_summary_is_of_the_worst_step_and_of_the_papers_three_pairs():
 def test_what_no_path_joins_has_no_summary():
     empty = torch.empty(0, 3, 1, 2, 2, dtype=torch.uint8)
     assert interpolation.seen_along(empty, Ink(), Brightness(), (0.0, 1.0)) == {}
-    assert interpolation.summary({}, 0.0) == {} and list(interpolation.along({}, 0.0)) == []
+    found = interpolation.summary({}, 0.0)
+    assert all(np.isnan(value) for name, value in found.items() if not name.startswith("lines_"))
+    assert {"path_confidence_z", "crossed_8_2_by_3_pixels", "between_7_4"} < set(found)
+    assert list(interpolation.along({}, 0.0)) == []

@@ -226,6 +226,18 @@ MISTAKES = {
         edit("branches.paper.fig4", ["mnist"]),
         "branches.paper.fig4 names 'mnist', whose data are not colour images",
     ),
+    "a claim against an experiment that is not measured": (
+        edit("branches.toy.claims.samples_follow_energy.tests.0.threshold", {"experiment": "toy_gan", "times": 1.0}),
+        "branches.toy.claims.samples_follow_energy tests metrics of 'toy_gan', of which none are made",
+    ),
+    "points in black and white": (
+        edit("experiments.four_spin.binarised", True),
+        "experiments.four_spin.binarised is true, and its data are points: write false",
+    ),
+    "white below black": (
+        edit("experiments.mnist.range", [1.0, 0.0]),
+        "experiments.mnist.range is [1.0, 0.0]: write the smaller number, black, first",
+    ),
     "arithmetic that no processor has": (
         edit("experiments.mnist.precision", "float33"),
         "experiments.mnist.precision is \"float33\": did you mean 'float32'? allowed are float32, bfloat16",

@@ -95,20 +95,26 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
     search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
     (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
     assert row["optimiser.energy_rate"] == 1.0e30
-    assert {row[metric] for metric in RANKED + SHOWN} == {math.inf}
+    assert {row[metric] for metric in RANKED} == {math.inf} and math.isnan(row["modes_covered"])
 
 
-def test_what_is_only_shown_may_be_missing_from_a_trial(planar_row, array, tmp_path):
-    search("points", planar_row, plan(1, BATCHES) | {"shown": ["between_8_2"]}, array, measured, tmp_path / "s.csv")
-    assert pd.read_csv(tmp_path / "s.csv")["between_8_2"].isna().all()
-
-
-def test_a_ranking_by_what_is_not_measured_is_one_sentence(planar_row, array, tmp_path):
-    settings = plan(1, BATCHES) | {"ranked_by": ["frechet"]}
-    sentence = "a search of points ranks by 'frechet', which is not measured: allowed are kl_"
+@pytest.mark.parametrize("key", ["ranked_by", "shown"])
+def test_a_metric_that_is_not_measured_is_one_sentence(key, planar_row, array, tmp_path):
+    settings = plan(1, BATCHES) | {key: ["frechet"]}
+    sentence = "a search of points asks for 'frechet', which is not measured: allowed are kl_"
     with pytest.raises(UserError, match=sentence):
         search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_what_cannot_be_measured_of_a_trial_ranks_last_and_is_shown_as_no_number(planar_row, array, tmp_path):
+    def nothing(name, model, table):
+        rows = [(name, 0, metric, math.nan) for metric in RANKED + SHOWN]
+        pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
+
+    search("points", planar_row, plan(1, BATCHES), array, nothing, tmp_path / "s.csv")
+    (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
+    assert {row[metric] for metric in RANKED} == {math.inf} and math.isnan(row["modes_covered"])
 
 
 @pytest.fixture

@@ -159,6 +159,34 @@ def test_an_ensemble_computes_each_net_on_its_own_batch(planar_row):
     torch.testing.assert_close(ensemble(x), torch.stack([pairs[0][0](x[0]), pairs[1][0](x[1])]))
 
 
+def test_binarised_examples_are_black_or_white_and_on_average_the_pictures(digit_row, digit_data):
+    digit_row["binarised"], digit_row["range"] = True, [-1.0, 1.0]
+    pair = Pair(digit_row, digit_data[:1], CPU)
+    drawn = torch.stack([pair.examples() for _ in range(200)])
+    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+    torch.testing.assert_close(drawn.mean((0, 1, 2)), digit_data[0] / 127.5 - 1, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["planar", "digit", "image"])
+def test_weight_norm_starts_as_the_same_energy_and_trains_lengths_and_directions(kind, request, tmp_path):
+    row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")
+    row["energy"]["noise"] = 0.0
+    plain = Pair(row, data, CPU)
+    row["energy"]["weight_norm"] = True
+    normed = Pair(row, data, CPU)
+    x = plain.examples()
+    with torch.no_grad():
+        torch.testing.assert_close(normed.energy(x), plain.energy(x), rtol=1e-4, atol=1e-4)
+    lengths = [name for name in normed.energy.parameters if name.endswith("weight.original0")]
+    assert len(lengths) == len(row["energy"]["hidden"]) + 1, "a layer's and the experts'"
+    before = normed.energy.parameters[lengths[0]].detach().clone()
+    normed.round()
+    assert not torch.equal(normed.energy.parameters[lengths[0]], before)
+    train("x", row, saved_array(tmp_path, data), tmp_path / "model", tmp_path / "x.pt")
+    energy, _ = ddgm.load(tmp_path / "model")
+    assert torch.isfinite(energy(x[0])).all(), "a saved model with weight norm comes back"
+
+
 @pytest.mark.parametrize("kind", ["planar", "digit", "image"])
 def test_bfloat16_gives_about_the_same_steps_and_keeps_weights_and_energies_in_float32(kind, request):
     row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")

@@ -18,8 +18,6 @@ from ddgm.datasets import registry
 from ddgm.errors import UserError
 
 SOURCE = Path("src")
-# Of the evidence on the digits of Figure 3.
-DIGIT_FIGURES = ("fig3_steps", "fig3_crossings", "fig3_neighbours", "fig3_energies")
 
 
 @functools.cache
@@ -52,6 +50,8 @@ def modules(*names: str) -> list[str]:
 
 class Selection:
     """params.yaml, checked, and what follows from it for a job."""
+
+    digit_figures = parameters.DIGIT_FIGURES
 
     def __init__(self, config: dict[str, Any]) -> None:
         try:
@@ -233,16 +233,13 @@ class Selection:
 
     def pick_claim(self, wildcards: Any) -> str:
         """As `pick`, for a claim's figure: its kind, what it tests, and the titles and data sets of these."""
-        tests = self.claim(wildcards)["tests"]
-        names = dict.fromkeys(test["experiment"] for test in tests)
+        names = parameters.tested(self.claim(wildcards))
         shown = [f"experiments.{name}.{key}" for name in names for key in ("title", "dataset")]
         return self.pick("branches.{branch}.claims.{claim}", *shown)(wildcards)
 
     def tables(self, branch: str, claims: Iterable[dict[str, Any]]) -> list[str]:
         """Every table that claims test."""
-        kinds = {
-            (parameters.CLAIM_TABLES[a["figure"]], test["experiment"]): None for a in claims for test in a["tests"]
-        }
+        kinds = {(parameters.CLAIM_TABLES[a["figure"]], name): None for a in claims for name in parameters.tested(a)}
         return [f"results/{branch}/{kind}/{experiment}.csv" for kind, experiment in kinds]
 
     def tested(self, wildcards: Any) -> list[str]:
@@ -260,7 +257,10 @@ class Selection:
             name = parameters.search_of(self.config, wildcards.branch, wildcards.experiment)
         except UserError as error:
             raise WorkflowError(str(error)) from None
-        return self.pick_dataset(f"branches.{{branch}}.searches.{name}", "experiments.{experiment}")(wildcards)
+        plan = f"branches.{wildcards.branch}.searches.{name}"
+        # Not what is searched beside it, nor how trials are put in order.
+        keys = [f"{plan}.{key}" for key in self.value(plan) if key not in ("experiments", "together")]
+        return self.pick_dataset(*keys, "experiments.{experiment}")(wildcards)
 
     def searched_with(self, wildcards: Any) -> list[str]:
         """What the trials of an experiment are measured with beside its training data: of digits, test and judge."""
@@ -286,7 +286,7 @@ class Selection:
             "fig2_extended",
             "fig2_curves",
             "fig3",
-            *DIGIT_FIGURES,
+            *parameters.DIGIT_FIGURES,
             "fig4",
             "curves",
             *self.claim_figures(branch),

@@ -56,7 +56,10 @@ class Classifier(nn.Module):
 
 def labels_of(array: Path) -> Tensor:
     """The digit of each example of a prepared array, (N,)."""
-    index = pd.read_csv(Split(array).index)
+    try:
+        index = pd.read_csv(Split(array).index)
+    except FileNotFoundError:
+        raise UserError(f"{Split(array).index} is missing: make it with 'snakemake {Split(array).index}'") from None
     if "label" not in index:
         raise UserError(f"{Split(array).index} has no column 'label': a classifier needs a data set with digits")
     return torch.tensor(index["label"].to_numpy())
@@ -140,7 +143,8 @@ def load(directory: Path, seed: int | None = None) -> Classifier:
         about = json.loads((directory / CLASSIFIER).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         raise UserError(
-            f"{directory} holds no trained classifier: make it with 'ddgm classify {directory.name}'"
+            f"{directory} holds no trained classifier: make it with 'ddgm classify {directory.name} --branch "
+            f"{directory.parents[1].name}'"
         ) from None
     row = about["row"]
     net = Classifier(tuple(about["shape"]), row["widths"], row["features"])

@@ -11,10 +11,9 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.progress import start_log
 
-# What is drawn of a digit experiment from its evidence, and from its table of crossings.
-DIGIT_FIGURES = ("fig3_steps", "fig3_neighbours", "fig3_energies", "fig3_crossings")
 FIGURES = [
-    "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *DIGIT_FIGURES, "fig4", "curves", "sheet", "claim",
+    "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *parameters.DIGIT_FIGURES, "fig4", "curves", "sheet",
+    "claim",
 ]  # fmt: skip
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
@@ -74,7 +73,8 @@ def classify(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.classifier import train as train_all
 
     row = parameters.select(params, f"classifiers.{args.dataset}")
-    train_all(args.dataset, row, *measured_on(args.dataset, params), classifier(args, args.dataset))
+    target = RESULTS / args.branch / "classifiers" / args.dataset
+    train_all(args.dataset, row, *measured_on(args.dataset, params), target)
 
 
 def sample(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -142,7 +142,10 @@ def anneal(args: argparse.Namespace, params: dict[str, Any]) -> None:
     name = experiment.describe(model(args))["row"]["dataset"]
     target = RESULTS / args.branch / "likelihoods" / f"{args.experiment}.csv"
     settings = params["branches"][args.branch]["annealing"]
-    measure(args.experiment, model(args), settings, target, measured_on(name, params)[1])
+    from ddgm.datasets import registry
+
+    last = registry.splits(parameters.select(params, f"datasets.{name}"))[-1]
+    measure(args.experiment, model(args), settings, target, prepared(name, last))
 
 
 def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -234,7 +237,7 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         names, _ = shown(args.branch, params)
         histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
         module.draw(histories, outputs)
-    elif args.figure in DIGIT_FIGURES:
+    elif args.figure in parameters.DIGIT_FIGURES:
         draw_digits(args, params, module, folder, outputs)
     else:
         if not args.experiment:
@@ -251,6 +254,9 @@ def draw_digits(
     if not args.experiment:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
     title = parameters.select(params, f"experiments.{args.experiment}.title")
+    dataset = params["experiments"][args.experiment].get("dataset")
+    if dataset and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) != "digits":
+        raise UserError(f"{args.figure} shows digits, and the data of {args.experiment} are none")
     kinds = {"fig3_crossings": ("crossings",), "fig3_steps": ("evidence", "interpolations")}
     tables = [
         existing(
@@ -310,23 +316,32 @@ def splits(dataset: str, params: dict[str, Any]) -> list[Path]:
     from ddgm.datasets import registry
 
     names = registry.splits(parameters.select(params, f"datasets.{dataset}"))
-    return [existing(PREPARED / dataset / f"{name}.npy", f"ddgm prepare {dataset} {name}") for name in names]
+    return [prepared(dataset, name) for name in names]
 
 
 def measured_on(dataset: str, params: dict[str, Any]) -> tuple[Path, Path]:
     """The prepared arrays that image experiments are measured on: the training split and the last one."""
-    arrays = splits(dataset, params)
-    return arrays[0], arrays[-1]
+    from ddgm.datasets import registry
+
+    last = registry.splits(parameters.select(params, f"datasets.{dataset}"))[-1]
+    return prepared(dataset, "train"), prepared(dataset, last)
 
 
 def classifier(args: argparse.Namespace, dataset: str) -> Path:
-    """The folder of the classifier that judges a data set."""
-    return RESULTS / args.branch / "classifiers" / dataset
+    """The folder of the classifier that judges a data set, or UserError if it has not been trained."""
+    folder = RESULTS / args.branch / "classifiers" / dataset
+    existing(folder / "weights.safetensors", f"ddgm classify {dataset} --branch {args.branch}")
+    return folder
 
 
 def training_array(dataset: str) -> Path:
     """The prepared training split of a data set."""
-    return existing(PREPARED / dataset / "train.npy", f"ddgm prepare {dataset} train")
+    return prepared(dataset, "train")
+
+
+def prepared(dataset: str, split: str) -> Path:
+    """The array of one prepared split."""
+    return existing(PREPARED / dataset / f"{split}.npy", f"ddgm prepare {dataset} {split}")
 
 
 def existing(path: Path, command: str) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
+from torch.nn.utils import parametrize
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -158,7 +159,34 @@ def build_energy(row: dict, shape: tuple[int, ...]) -> nn.Module:
             feature_count = features(torch.zeros(1, *shape)).shape[1]
         energy = DeepEnergy(features, feature_count, row["experts"], inputs, row["quadratic"], row["sigma"])
     start_weights(energy, row["start"])
+    if row.get("weight_norm"):
+        normalise_weights(energy)
     return energy
+
+
+class WeightNorm(nn.Module):
+    """w = g v / ‖v‖, a length g and a direction v for each unit (Salimans and Kingma 2016).
+
+    torch's own of this name has no rule for several nets at once, and computes one after the other.
+    """
+
+    def forward(self, length: Tensor, direction: Tensor) -> Tensor:
+        return length * direction / self.lengths(direction)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return self.lengths(weight), weight
+
+    @staticmethod
+    def lengths(weight: Tensor) -> Tensor:
+        """(units, ...) -> (units, 1, ...)."""
+        return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())), keepdim=True)
+
+
+def normalise_weights(net: nn.Module) -> None:
+    """Make the weights of each unit a length and a direction, as they are now."""
+    for layer in list(net.modules()):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            parametrize.register_parametrization(layer, "weight", WeightNorm())
 
 
 def start_weights(net: nn.Module, sd: float | None) -> None:

@@ -19,8 +19,7 @@ class Ensemble:
     and on x[s] alone. All weights lie in one matrix `flat`, a row a net, which `parameters` are views of: an
     optimiser or an average makes one call for all.
 
-    With `precision` "bfloat16" matrix products and convolutions are computed so (autocast); weights, sums and results
-    stay float32.
+    With `precision` "bfloat16" layers and activations are computed so (autocast); weights and results stay float32.
     """
 
     def __init__(self, nets: list[nn.Module], precision: str = "float32") -> None:

@@ -77,8 +77,14 @@ class Pair:
         n = self.row["schedule"]["batch"]
         index = [torch.randint(len(self.data), (n,), generator=s, device=self.device) for s in self.streams]
         # One call for all seeds, and faster than indexing.
-        chosen = self.data.index_select(0, torch.cat(index))
-        return self.scaled(chosen.view(len(self.streams), n, *self.data.shape[1:]))
+        chosen = self.data.index_select(0, torch.cat(index)).view(len(self.streams), n, *self.data.shape[1:])
+        return self.scaled(self.black_and_white(chosen) if self.row["binarised"] else chosen)
+
+    def black_and_white(self, pixels: Tensor) -> Tensor:
+        """Each pixel 0 or 255, the latter with its brightness as the probability: uint8 (S, N, *shape)."""
+        shape = pixels.shape[1:]
+        even = torch.stack([torch.rand(shape, generator=s, device=self.device) for s in self.streams])
+        return (255 * (255 * even < pixels)).to(torch.uint8)
 
     def draw_latent(self) -> Tensor:
         """z ~ P(z) for each seed, (S, N, latent)."""

@@ -20,6 +20,8 @@ FIGURES = ("fig2", "fig3", "fig4")
 # Lists of a branch whose experiments are trained and measured: the figures', and those the claims compare.
 SHOWN = (*FIGURES, "compared")
 BRANCHES = ("paper", "toy")
+# What is drawn of the evidence on the digits of Figure 3.
+DIGIT_FIGURES = ("fig3_steps", "fig3_crossings", "fig3_neighbours", "fig3_energies")
 # Which kinds of evidence a list may hold, and what their data are called.
 KINDS_SHOWN = {
     "fig2": ("density",), "fig3": ("digits",), "fig4": ("energies",), "compared": ("density", "digits", "energies"),
@@ -114,6 +116,16 @@ def evidence(dataset: dict[str, Any]) -> str:
     their classifier, else energies alone.
     """
     return "density" if dataset["kind"] in PLANAR else "digits" if dataset["kind"] == "mnist" else "energies"
+
+
+def tested(claim: dict[str, Any]) -> list[str]:
+    """The experiments that a claim's tests look at, and those that they are compared with, each once."""
+    names = []
+    for test in claim["tests"]:
+        names.append(test["experiment"])
+        if isinstance(test["threshold"], dict):
+            names.append(test["threshold"]["experiment"])
+    return list(dict.fromkeys(names))
 
 
 def search_of(parameters: dict[str, Any], branch: str, experiment: str) -> str:
@@ -215,6 +227,10 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
         if planar != (row["range"] is None):
             wanted = "null, since its data are points" if planar else "two numbers, since its data are pixels"
             yield f"{key}.range is {json.dumps(row['range'])}, and must be {wanted}"
+        if planar and row["binarised"]:
+            yield f"{key}.binarised is true, and its data are points: write false"
+        if row["range"] and row["range"][0] >= row["range"][1]:
+            yield f"{key}.range is {json.dumps(row['range'])}: write the smaller number, black, first"
         side = datasets[row["dataset"]].get("side")
         for net, kind in (("energy", row["energy"].get("features")), ("generator", row["generator"]["kind"])):
             halvings = len(row[net].get("hidden", []))
@@ -282,12 +298,14 @@ def _untestable(
     lists = {"metrics": measured, "traces": shown["traced"], "mixing": shown["mixed"]}
     for claim, about in shown["claims"].items():
         table = CLAIM_TABLES[about["figure"]]
+        unknown = [name for name in tested(about) if name not in lists[table]]
+        for name in unknown:
+            here = f"{branch}.claims.{claim} tests {table} of '{name}'"
+            yield f"{here}, of which none are made{nearest(name, lists[table])}"
         for test in about["tests"]:
-            if test["experiment"] not in lists[table]:
-                near = nearest(test["experiment"], lists[table])
-                here = f"{branch}.claims.{claim} tests {table} of '{test['experiment']}'"
-                yield f"{here}, of which none are made{near}"
-            elif test["seeds"] and test["seeds"] > len(rows[test["experiment"]]["seeds"]):
+            if test["experiment"] in unknown:
+                continue
+            if test["seeds"] and test["seeds"] > len(rows[test["experiment"]]["seeds"]):
                 trained = len(rows[test["experiment"]]["seeds"])
                 here = f"{branch}.claims.{claim} wants {test['seeds']} seeds of '{test['experiment']}'"
                 yield f"{here}, which has {trained}: write at most {trained}"

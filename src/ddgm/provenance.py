@@ -74,5 +74,5 @@ def opening_lines(name: str, row: dict[str, Any], array: Path, device: torch.dev
     yield f"seeds      {', '.join(map(str, row['seeds']))}"
     yield "versions   " + ", ".join(f"{library} {version}" for library, version in versions().items())
     parts = ("energy", "generator", "objective", "entropy", "optimiser", "schedule", "average")
-    for key in ("precision", "range", *parts):
+    for key in ("precision", "range", "binarised", *parts):
         yield f"{key:<10} {row[key]}"

@@ -78,25 +78,28 @@ def try_once(
     evaluate: Callable[[str, Path, Path], None],
     threads: int,
 ) -> dict[str, float]:
-    """The means over seeds of what the plan ranks by and shows, all infinite where training diverged.
+    """The means over seeds of what the plan ranks by and shows.
 
-    What cannot be measured of a trial, as lines between digits where all samples are one, is not a number.
+    Where training diverged, what is ranked by is infinite and what is shown not a number, as is what cannot be measured
+    of a trial: lines between digits where all samples are one.
     """
-    ranked, shown = plan["ranked_by"], plan["shown"]
+    ranked, metrics = plan["ranked_by"], plan["ranked_by"] + plan["shown"]
     with tempfile.TemporaryDirectory() as folder:
         model, table = Path(folder) / "model", Path(folder) / "table.csv"
         model.mkdir()
         try:
             train(name, row, array, model, Path(folder) / "state.pt", threads)
         except UserError:
-            return dict.fromkeys(ranked + shown, math.inf)
+            return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
         evaluate(name, model, table)
         means = pd.read_csv(table).groupby("metric")["value"].mean()
-    if missing := [metric for metric in ranked if metric not in means]:
+    if missing := [metric for metric in metrics if metric not in means]:
         raise UserError(
-            f"a search of {name} ranks by '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
+            f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
         )
-    return {metric: float(means.get(metric, math.nan)) for metric in ranked + shown}
+    return {metric: float(means[metric]) for metric in metrics} | {
+        metric: float(np.nan_to_num(means[metric], nan=math.inf)) for metric in ranked
+    }
 
 
 def rank(tables: list[Path], plan: dict[str, Any], target: Path) -> None:

@@ -320,7 +320,7 @@ rule fig3:
     """Figure 3 of the paper, and what was measured of its digits."""
     input:
         select.figure("fig3", "paper"),
-        [file for name in DIGIT_FIGURES for file in select.figure(name, "paper")],
+        [file for name in select.digit_figures for file in select.figure(name, "paper")],
 
 
 rule fig4:

@@ -44,16 +44,25 @@ def read_crossings(table: Path) -> pd.DataFrame:
 
 
 def shares_of(rows: pd.DataFrame) -> np.ndarray:
-    """The share of the paths from a to b that cross c, for each seed: (S, a, b, c); without a row it is 0."""
+    """The share of the paths from a to b that cross c, for each seed: (S, a, b, c).
+
+    A seed that has a row from a to b has paths between them, and crosses by 0 what it has no row for; a seed that has
+    none has no paths there, and is not a number.
+    """
     seeds = {seed: number for number, seed in enumerate(rows["seed"].unique())}
-    shares = np.zeros((max(1, len(seeds)), CLASSES, CLASSES, CLASSES))
-    index = [rows[column].to_numpy(int) for column in ("from", "to", "between")]
-    shares[rows["seed"].map(seeds).to_numpy(int), *index] = rows["share"]
+    shares = np.full((max(1, len(seeds)), CLASSES, CLASSES, CLASSES), np.nan)
+    seed = rows["seed"].map(seeds).to_numpy(int)
+    a, b, c = (rows[column].to_numpy(int) for column in ("from", "to", "between"))
+    shares[seed, a, b] = 0
+    shares[seed, a, b, c] = rows["share"]
     return shares
 
 
 def percent(shares: np.ndarray) -> str:
-    """Shares (S,) in words: mean ± sd over seeds."""
+    """Shares (S,) in words: mean ± sd over the seeds that have any paths."""
+    shares = shares[~np.isnan(shares)]
+    if not shares.size:
+        return "none drawn"
     # Held together where a line of the note ends.
     mean = f"{100 * shares.mean():.0f}"
     return f"{mean}\u00a0±\u00a0{100 * shares.std(ddof=1):.0f}\u00a0%" if len(shares) > 1 else f"{mean}\u00a0%"
@@ -65,7 +74,11 @@ def note_of(shares: np.ndarray) -> str:
     for a, b, c in EXAMPLES:
         there, back = shares[:, a, b, c], shares[:, b, a, c]
         # A table that counts each line both ways says the same twice.
-        words = percent(there) if (there == back).all() else f"{percent(there)} of {a}→{b}, {percent(back)} of {b}→{a}"
+        words = (
+            percent(there)
+            if np.array_equal(there, back, equal_nan=True)
+            else f"{percent(there)} of {a}→{b}, {percent(back)} of {b}→{a}"
+        )
         measured.append(f"{a}–{b} through {c}: {words}")
     seeds = f"mean ± sd over {len(shares)} seeds" if len(shares) > 1 else "one seed"
     return (
@@ -78,11 +91,12 @@ def note_of(shares: np.ndarray) -> str:
 def draw(table: Path, outputs: Sequence[Path], title: str) -> None:
     """A matrix from (rows) to (columns): the digit between that is crossed most often, shaded by its share.
 
-    `table` is a csv: experiment, seed, from, to, between, share (0 to 1, of the lines from `from` to `to`); what has
-    no row was not crossed. Shares are means over the table's seeds. Raises UserError for another table.
+    `table` is a csv: experiment, seed, from, to, between, share (0 to 1, of the lines from `from` to `to`). Shares are
+    means over the seeds that have lines between the two. Raises UserError for another table.
     """
     shares = shares_of(read_crossings(table))
-    mean = shares.mean(0)
+    there = ~np.isnan(shares)
+    mean = np.where(there, shares, 0).sum(0) / np.maximum(1, there.sum(0))
     digit, share = mean.argmax(-1), mean.max(-1)
     # Lines between samples of one digit may not have been drawn at all: no dash claims that they cross nothing.
     drawn = ~np.eye(CLASSES, dtype=bool) if not np.diagonal(share).any() else np.ones((CLASSES, CLASSES), bool)

@@ -42,8 +42,6 @@ def measure(
         "acceptance": there.acceptance,
         "log_likelihood": nats,
         "log_likelihood_from_samples": log_likelihood(found, back.log_partition),
-        # A pixel's 256 values fill the range: bits of the value itself, and not of a density.
-        "bits_per_dimension": math.log2(256 / (limits[1] - limits[0])) - nats / math.log(2) / data[0].numel(),
         # What the uniform density on the box would give.
         "log_likelihood_uniform": data[0].numel() * math.log(1 / (limits[1] - limits[0])),
     }
@@ -60,7 +58,6 @@ def evaluate(experiment: str, directory: Path, settings: dict[str, Any], target:
         energy, _ = load(directory, seed)
         values = measure(energy, data, limits, settings, settings["seed"])
         if planar:
-            del values["bits_per_dimension"]
             values["log_partition_quadrature"] = by_quadrature(energy)
         rows += [(experiment, seed, *item) for item in values.items()]
     write(rows, target)

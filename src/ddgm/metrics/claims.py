@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 
 from ddgm.errors import UserError
-from ddgm.parameters import CLAIM_TABLES
+from ddgm.parameters import CLAIM_TABLES, tested
 from ddgm.whole_file import whole_file
 
 COLUMNS = [
-    "claim", "says", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold", "wanted",
-    "holds", "verdict",
+    "claim", "says", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold", "against",
+    "wanted", "holds", "verdict",
 ]  # fmt: skip
 
 
 def tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
     """What a claim's tests look at and its figure is drawn from, by experiment; `folder` is a branch's."""
     kind = CLAIM_TABLES[about["figure"]]
-    return {test["experiment"]: folder / kind / f"{test['experiment']}.csv" for test in about["tests"]}
+    return {name: folder / kind / f"{name}.csv" for name in tested(about)}
 
 
 def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
@@ -42,11 +42,24 @@ def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
     return rows.set_index("seed")["value"]
 
 
+def resolved(test: dict[str, Any], paths: dict[str, Path]) -> dict[str, Any]:
+    """The test with its threshold as a number, where it is so many times another experiment's mean."""
+    threshold = test["threshold"]
+    if not isinstance(threshold, dict):
+        return test | {"against": ""}
+    other = threshold["experiment"]
+    mean = values_of(test | {"experiment": other}, pd.read_csv(paths[other])).mean(skipna=False)
+    return test | {"threshold": threshold["times"] * mean, "against": f"{threshold['times']:g} times {other}"}
+
+
 def holds(test: dict[str, Any], values: pd.Series) -> bool:
-    """Whether the seeds' mean, or as many seeds as the test wants, are on the threshold's right side."""
+    """Whether the seeds' mean, or as many seeds as the test wants, are on the threshold's right side.
+
+    A mean over seeds of which one could not be measured is on neither.
+    """
     side = np.less_equal if test["comparison"] == "at most" else np.greater_equal
     if test["seeds"] is None:
-        return bool(side(values.mean(), test["threshold"]))
+        return bool(side(values.mean(skipna=False), test["threshold"]))
     return bool(side(values, test["threshold"]).sum() >= test["seeds"])
 
 
@@ -63,13 +76,14 @@ def judge(claims: dict[str, Any], folder: Path, target: Path) -> None:
     for claim, about in claims.items():
         results, paths = [], tables(about, folder)
         for test in about["tests"]:
+            test = resolved(test, paths)
             values = values_of(test, pd.read_csv(paths[test["experiment"]]))
             results.append(holds(test, values))
             rows.append(
                 {
                     "claim": claim,
                     "says": about["says"],
-                    **{key: test[key] for key in ("experiment", "metric", "at", "comparison", "threshold")},
+                    **{key: test[key] for key in ("experiment", "metric", "at", "comparison", "threshold", "against")},
                     "wanted": "the mean" if test["seeds"] is None else f"{test['seeds']} seeds",
                     "seeds": len(values),
                     "mean": values.mean(),

@@ -14,6 +14,8 @@ from ddgm.generator import Generator
 from ddgm.sampling import energies, interpolate, to_pixels
 
 Z, PIXELS = "z", "pixels"
+SURE = 0.5  # the classifier's probability at which a digit counts as passed
+EXAMPLES = ((8, 2, 3), (5, 2, 3), (7, 4, 9))  # the paper's: two ends, and what it sees between them
 LINES_A_BATCH = 10  # few beside the fresh z that batch norm takes its statistics from, as in Figure 3
 
 
@@ -79,38 +81,36 @@ def blend(images: Tensor) -> Tensor:
     return torch.lerp(images[:, :1].float(), images[:, -1:].float(), weights).round().to(torch.uint8)
 
 
-def crossings(digit: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def crossings(digit: NDArray[np.int64], sure: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """How many paths (pairs, steps) join two classes, (10, 10), and how many of these pass each digit, (10, 10, 10).
 
     Indexed [one end, other end, between]; a path counts both ways, so that both are symmetric in the ends. A digit is
-    between if the classifier says it at one step or more, and it is neither end's.
+    between if the classifier says it, and is `sure`, at one step or more, and it is neither end's.
     """
     joined = np.zeros((CLASSES, CLASSES), np.int64)
     passed = np.zeros((CLASSES, CLASSES, CLASSES), np.int64)
-    for path in digit:
+    for path, certain in zip(digit, sure, strict=True):
         a, b = path[0], path[-1]
-        seen = np.setdiff1d(path, [a, b])
+        seen = np.setdiff1d(path[certain], [a, b])
         for one, other in ((a, b), (b, a)):
             joined[one, other] += 1
             passed[one, other, seen] += 1
     return joined, passed
 
 
-def crossings_of(paths: dict[str, Path]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The crossings of the lines in z, if there are any."""
-    return crossings(paths[Z].digit.numpy() if paths else np.empty((0, 2), np.int64))
+def crossings_of(paths: dict[str, Path], kind: str = Z) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The crossings of one kind of path, if there are any."""
+    if not paths:
+        return crossings(np.empty((0, 2), np.int64), np.empty((0, 2), np.bool_))
+    return crossings(paths[kind].digit.numpy(), paths[kind].confidence.numpy() >= SURE)
 
 
 def crossing_rows(joined: NDArray[np.int64], passed: NDArray[np.int64]) -> Iterator[tuple[int, int, int, float, int]]:
-    """(from, to, between, share of the paths that pass it, paths), where any does."""
-    for one, other, between in np.argwhere(passed):
-        yield (
-            int(one),
-            int(other),
-            int(between),
-            float(passed[one, other, between] / joined[one, other]),
-            int(joined[one, other]),
-        )
+    """(from, to, between, share of the paths that pass it, paths) of every two classes that a path joins."""
+    for one, other in np.argwhere(joined).tolist():
+        for between in sorted({*range(CLASSES)} - {one, other}):
+            share = passed[one, other, between] / joined[one, other]
+            yield one, other, between, float(share), int(joined[one, other])
 
 
 def along(paths: dict[str, Path], energy_data: float) -> Iterator[tuple[str, int, str, float]]:
@@ -126,22 +126,29 @@ def along(paths: dict[str, Path], energy_data: float) -> Iterator[tuple[str, int
 def summary(paths: dict[str, Path], energy_data: float) -> dict[str, float]:
     """The numbers that claims test: the worst step's mean confidence and energy, the longest step, the paper's three.
 
-    `crossed_A_B_by_C` is the share of the paths between A and B that pass C, and `between_A_B` the digit that most
-    of them pass; there are none of a pair that no path joins.
+    Of the paths between A and B, `lines_A_B` in all, `crossed_A_B_by_C` is the share that passes C, with `_pixels` of
+    the blended ones, and `between_A_B` the digit that most of them pass. What there is no path for is not a number.
     """
     values: dict[str, float] = {}
-    for name, path in paths.items():
-        values[f"path_confidence_{name}"] = float(path.confidence.mean(0).min())
-        values[f"path_energy_{name}"] = float(path.energy.double().mean(0).max()) - energy_data
-        for space in ("pixel", "feature"):
-            means = getattr(path, f"{space}_step")[:, 1:].double().mean(0)
-            values[f"path_{space}_step_longest_{name}"] = float(means.max())
-    joined, passed = crossings_of(paths)
-    for one, other, by in ((8, 2, 3), (5, 2, 3), (7, 4, 9)):
-        if joined[one, other]:
-            values[f"crossed_{one}_{other}_by_{by}"] = float(passed[one, other, by] / joined[one, other])
-            if passed[one, other].any():
-                values[f"between_{one}_{other}"] = float(passed[one, other].argmax())
+    for kind in (Z, PIXELS):
+        seen: dict[str, Any] = {"confidence": np.nan, "energy": np.nan, "pixel_step": np.nan, "feature_step": np.nan}
+        if path := paths.get(kind):
+            means = {name: getattr(path, name).double().mean(0) for name in seen}
+            seen = {name: float(mean.min() if name == "confidence" else mean.max()) for name, mean in means.items()}
+        values |= {
+            f"path_confidence_{kind}": seen["confidence"],
+            f"path_energy_{kind}": seen["energy"] - energy_data,
+            f"path_pixel_step_longest_{kind}": seen["pixel_step"],
+            f"path_feature_step_longest_{kind}": seen["feature_step"],
+        }
+        joined, passed = crossings_of(paths, kind)
+        end = "" if kind == Z else f"_{kind}"
+        for a, b, between in EXAMPLES:
+            lines = joined[a, b]
+            values[f"crossed_{a}_{b}_by_{between}{end}"] = float(passed[a, b, between] / lines) if lines else np.nan
+            if kind == Z:
+                values[f"lines_{a}_{b}"] = float(lines)
+                values[f"between_{a}_{b}"] = float(passed[a, b].argmax()) if passed[a, b].any() else np.nan
     return values
 
 
