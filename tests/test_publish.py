@@ -21,15 +21,22 @@ def publish(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    write_page(tmp_path / "README.md", "planar", "claims", "images")
+    write_page(tmp_path / "README.md", "planar", "claims", "digits", "images")
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/data.md", "speed", "memory")
-    write_page(tmp_path / "docs/method.md", "training")
+    write_page(tmp_path / "docs/method.md", "training", "judges", "lines", "likelihoods")
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
     rows = [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))]
     rows += [("four_spin", seed, "kl_data_generator", value) for seed, value in ((0, 1.0), (1, math.inf))]
     results = tmp_path / "results/paper"
-    for name, table in (("four_spin", rows), ("mnist", [("mnist", 0, "spread", 0.9)])):
+    digits = {
+        "frechet": (2.0, 4.0),
+        "frechet_floor": (0.5, 0.5),
+        "crossed_8_2_by_3": (0.5, math.nan),
+        "between_8_2": (3, 6),
+    }
+    drawn = [("mnist", seed, metric, values[seed]) for metric, values in digits.items() for seed in (0, 1)]
+    for name, table in (("four_spin", rows), ("mnist", drawn), ("celeba", [("celeba", 0, "spread", 0.9)])):
         write(table, results / f"metrics/{name}.csv")
         (results / f"models/{name}").mkdir(parents=True)
         provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1, "data_source": "subset: a few"}
@@ -41,6 +48,12 @@ def publish(tmp_path, monkeypatch):
         results,
         results / "metrics/claims.csv",
     )
+    judged = results / "classifiers/mnist"
+    judged.mkdir(parents=True)
+    (judged / "accuracy.csv").write_text("dataset,seed,metric,value\nmnist,0,accuracy,0.994\nmnist,1,accuracy,0.992\n")
+    (judged / "provenance.json").write_text(json.dumps(provenance))
+    likely = [("mnist", seed, "log_partition", 50.0 + seed) for seed in (0, 1)]
+    write([*likely, ("mnist", 0, "log_likelihood_uniform", 0.0)], results / "likelihoods/mnist.csv")
     (tmp_path / "results/paper/figures").mkdir()
     Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module
@@ -55,11 +68,23 @@ def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tm
     publish.main(["paper"])
     text = (tmp_path / "README.md").read_text()
     assert "| four-spin, Eq. 15 (`four_spin`) | 2 | 1.500 ± 0.707 | ∞ in 1 of 2 | " in text
-    assert "| MNIST (`mnist`) | 1 | variance of samples / of data | 0.900 | 2 min, cpu: a processor" in text
+    assert "| CelebA (`celeba`) | 1 | variance of samples / of data | 0.900 | 2 min, cpu: a processor" in text
     assert "1 thread(s), on subset: a few |" in text
     assert text.startswith("# before") and text.endswith("after\n")
     assert Image.open(tmp_path / "docs/figures/paper_fig2.png").convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert (tmp_path / "docs/results/paper/four_spin.provenance.json").exists()
+
+
+def test_digits_have_a_table_of_their_own_that_begins_with_what_training_digits_score(publish, tmp_path):
+    publish.main(["paper"])
+    lines = [line for line in (tmp_path / "README.md").read_text().splitlines() if "|" in line]
+    floor = next(line for line in lines if line.startswith("| digits of the training set |"))
+    measured = next(line for line in lines if "(`mnist`)" in line)
+    assert "| 0.500 |" in floor and "| 2 |" in measured and "| 3.000 ± 1.414 |" in measured
+    method = (tmp_path / "docs/method.md").read_text()
+    assert "| mnist | 2 | 99.30 ± 0.14 % | 99.20 % | 2 min |" in method
+    assert "| 0.500 in 1 of 2 | " in method and "| 3, 6; ; " in method
+    assert "| `mnist` | 50.5 ± 0.7 |" in method
 
 
 def test_writing_twice_changes_nothing_and_an_edited_number_is_noticed(publish, tmp_path):

@@ -95,10 +95,13 @@ def published() -> Iterator[tuple[str, dict[str, Any], pd.DataFrame, dict[str, A
 
 
 def measured(values: pd.Series) -> str:
-    """Mean ± standard deviation over seeds; where some are infinite, how many."""
+    """Mean ± standard deviation over seeds; where some are infinite or could not be measured, how many."""
     infinite = int(np.isinf(values).sum())
     if infinite:
         return "∞" if infinite == len(values) else f"∞ in {infinite} of {len(values)}"
+    there = values.dropna()
+    if len(there) < len(values):
+        return f"{measured(there)} in {len(there)} of {len(values)}" if len(there) else "none"
     digits = 3 if abs(values.mean()) < 10 else 1
     spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():.{digits}f}{spread}"
@@ -184,7 +187,7 @@ def images() -> str:
                 time += f", on {about['data_source']}"
             head = (f"{row['title']} (`{name}`)", f"{len(values)}", time) if not number else ("", "", "")
             lines.append(f"| {head[0]} | {head[1]} | {IMAGES[metric]} | {measured(values[metric])} | {head[2]} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else "Figure 4's experiments have not been trained yet."
 
 
 def claims() -> str:
@@ -194,7 +197,7 @@ def claims() -> str:
     tests = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["claim"])
     for _, rows in tests.groupby("claim", sort=False):
         failed = [
-            f"`{test.experiment}`: {test.metric} is {test.mean:.3g}, and not {test.comparison} {test.threshold:g}"
+            f"`{test.experiment}`: {test.metric} is {test.mean:.3g}, and not {test.comparison} {test.threshold:.3g}"
             for test in rows[~rows["holds"]].itertuples()
         ]
         first = rows.iloc[0]
