@@ -84,13 +84,13 @@ def read_gradients(evidence: Path) -> dict[str, np.ndarray]:
 def linear_part(energies: dict[str, np.ndarray]) -> float | None:
     """The power of ten up to which the axis is linear, logarithmic beyond; None where a linear axis shows all.
 
-    It lies about the spread of the test digits, which are then seen in as much detail as the far kinds.
+    Nine of ten test digits lie within it, so that the axis bends where little is left of them.
     """
     spread = np.abs(np.quantile(energies["test"], [0.05, 0.95])).max()
     widest = max(np.abs(values).max() for values in energies.values())
     if spread == 0 or widest <= 10 * spread:
         return None
-    return float(10 ** np.round(np.log10(spread)))
+    return float(10 ** np.ceil(np.log10(spread)))
 
 
 def bent(values: np.ndarray, linear: float | None) -> np.ndarray:
