@@ -146,8 +146,8 @@ class Clone:
         """The stages whose jobs run under a command, each at most once."""
         self.made.write_text("")
         self.run(command, code=code, **environment)
-        first = {files(stage)[0]: name for name, stage in self.stages().items() if files(stage)}
-        names = [first[path] for path in self.made.read_text().split()]
+        stage_of = {path: name for name, stage in self.stages().items() for path in files(stage)}
+        names = [stage_of[path] for path in self.made.read_text().split()]
         assert len(names) == len(set(names)), f"made more than once: {names}"
         return set(names)
 
@@ -168,7 +168,7 @@ class Clone:
 
 
 def files(stage: dict) -> list[str]:
-    """The outputs of a stage, the one that its job names first in front."""
+    """The outputs of a stage."""
     listed = [*stage.get("outs", []), *(path for entry in stage.get("metrics", []) for path in entry)]
     return listed + stage.get("plots", [])
 
