@@ -251,13 +251,14 @@ def copy(clone: Clone, target: Path) -> Clone:
     return Clone(target, clone.environment)
 
 
-def chain(experiment: str, *figures: str) -> set[str]:
-    """What follows from an experiment's parameters."""
-    jobs = {f"{rule}-toy-{experiment}" for rule in ("train", "sample", "evaluate")}
-    return jobs | {"tabulate-toy", "draw_curves-toy", *figures}
+def chain(experiment: str, *rules: str) -> set[str]:
+    """What follows from an experiment's parameters: these rules' jobs, and what shows all experiments."""
+    return {f"{rule}-toy-{experiment}" for rule in ("train", "sample", *rules)} | {"tabulate-toy", "draw_curves-toy"}
 
 
-DIGITS = chain("toy_digits", "draw_fig3-toy-toy_digits")
+DIGIT_FIGURES = ["draw_fig3", *(f"draw_fig3_{view}" for view in ("steps", "crossings", "neighbours", "energies"))]
+DIGITS = chain("toy_digits", "evaluate_digits", "anneal", *DIGIT_FIGURES)
+DRAWN = {f"{rule}-toy-toy_digits" for rule in DIGIT_FIGURES}
 
 
 def change_steps(clone: Clone, experiment: str, old: str = "", new: str = "1") -> None:
@@ -347,7 +348,7 @@ def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
     edit_module(work, "fig3")
     assert work.plans() == work.changed() == stages
     stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_fig2_curves-toy", "draw_curves-toy"}
-    stages |= {"draw_fig4-toy-toy_faces", "draw_fig4-toy-toy_rooms"}
+    stages |= {"draw_fig4-toy-toy_faces", "draw_fig4-toy-toy_rooms", *DRAWN}
     stages |= {f"draw_sheet-toy-{name}" for name in TOY_SETS}
     stages |= {"draw_fig2_extended-toy", *(f"draw_claim-toy-{name}" for name in TOY_CLAIMS)}
     edit_module(work, "style")
@@ -359,11 +360,11 @@ def test_a_failed_run_records_what_is_finished_and_the_next_makes_the_rest(work)
     change_digits(work)
     change_steps(work, "toy_faces")
     failing = "results/toy/models/toy_digits/weights.safetensors"
-    faces = chain("toy_faces", "draw_fig4-toy-toy_faces") - {"tabulate-toy", "draw_curves-toy"}
+    faces = chain("toy_faces", "evaluate", "draw_fig4") - {"tabulate-toy", "draw_curves-toy"}
     made = work.makes("snakemake --cores 1 --keep-going toy", code=1, FAIL=failing)
     assert made == faces | {"train-toy-toy_digits"}
     assert not (work.path / failing).exists()
-    assert work.changed() == DIGITS - {"draw_fig3-toy-toy_digits"} | {"toy"}
+    assert work.changed() == DIGITS - DRAWN | {"toy"}
     assert work.makes("snakemake --cores 2 toy") == DIGITS
     assert work.changed() == set()
 
