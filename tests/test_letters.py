@@ -52,6 +52,7 @@ def test_a_smaller_frame_shows_the_same_letters(drawn):
 def test_no_letter_has_the_shape_of_a_digit_and_every_other_one_is_drawn(monkeypatch):
     seen, glyph = set(), letters._glyph
     monkeypatch.setattr(letters, "_glyph", lambda letter, font: seen.add(letter) or glyph(letter, font))
+    draw_letters.cache_clear()
     draw_letters(N, 8, 0)
     assert seen == set(LETTERS)
     assert not seen & set(DIGIT_SHAPED) and set("OoIlSsZzbgq") <= set(DIGIT_SHAPED)

@@ -23,6 +23,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def widened(a: Tensor) -> Tensor:
+    """What was computed in bfloat16 as float32, all else as it is."""
+    return a.float() if a.dtype == torch.bfloat16 else a
+
+
 class Noise(nn.Module):
     """Add N(0, sd²) to its input while training; nothing when evaluating (and nothing ever at sd = 0)."""
 
@@ -99,8 +104,8 @@ class DeepEnergy(nn.Module):
 
     def expert_term(self, x: Tensor) -> Tensor:
         """-Σ_i log(1 + exp(W_i'f(x) + b_i)), the experts of Eq. 11: (N, *shape) -> (N,)."""
-        # In float32 whatever the features are computed in: a sum over experts is hundreds of nats.
-        return -softplus(self.experts(self.features(x)).float()).sum(1)
+        # A sum over experts is hundreds of nats, and too long for bfloat16.
+        return -softplus(widened(self.experts(self.features(x)))).sum(1)
 
     def forward(self, x: Tensor) -> Tensor:
         energy = self.expert_term(x)

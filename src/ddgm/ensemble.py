@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from ddgm.energy import widened
+
 Parameters = dict[str, Tensor]
 
 
@@ -50,8 +52,8 @@ class Ensemble:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             if self.seeds == 1:
                 alone = {name: value.squeeze(0) for name, value in {**parameters, **self.buffers}.items()}
-                return functional_call(self.net, alone, (x.squeeze(0),)).unsqueeze(0).float()
-            return vmap(self._one, randomness="different")(parameters, self.buffers, x).float()
+                return widened(functional_call(self.net, alone, (x.squeeze(0),)).unsqueeze(0))
+            return widened(vmap(self._one, randomness="different")(parameters, self.buffers, x))
 
     def _one(self, parameters: Parameters, buffers: Parameters, x: Tensor) -> Tensor:
         return functional_call(self.net, (parameters, buffers), (x,))

@@ -9,14 +9,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ddgm.energy import ACTIVATIONS, Noise, start_weights
+from ddgm.energy import ACTIVATIONS, Noise, start_weights, widened
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation by the batch's own mean and variance, in training and in sampling alike.
 
     (N, C) or (N, C, H, W) in and out. `scale` is σ_a of Eq. 15 and starts at 1; `shift` is μ_a; the lab starts
-    it at 0.1 for convolutions. No running averages: the generator has one behaviour. Statistics are float32.
+    it at 0.1 for convolutions. No running averages: the generator has one behaviour. Of activations in bfloat16
+    the statistics are float32.
     """
 
     def __init__(self, channels: int, shift: float = 0.0, eps: float = 1e-8) -> None:
@@ -26,7 +27,7 @@ class BatchNorm(nn.Module):
         self.eps = eps
 
     def forward(self, a: Tensor) -> Tensor:
-        a = a.float()
+        a = widened(a)
         variance, mean = torch.var_mean(a, dim=(0, *range(2, a.dim())), correction=0, keepdim=True)
         per_channel = (1, -1) + (1,) * (a.dim() - 2)
         gain = self.scale.view(per_channel) * torch.rsqrt(variance + self.eps)

@@ -132,7 +132,8 @@ def search_of(parameters: dict[str, Any], branch: str, experiment: str) -> str:
     """The name of the search of a branch that varies an experiment."""
     searches = select(parameters, f"branches.{branch}.searches")
     for name, plan in searches.items():
-        if experiment in plan["experiments"]:
+        # A job's excerpt has one search, without the list of what it varies.
+        if experiment in plan.get("experiments", [experiment]):
             return name
     known = [experiment for plan in searches.values() for experiment in plan["experiments"]]
     raise UserError(f"no search of branch {branch} varies '{experiment}'{nearest(experiment, known)}")
