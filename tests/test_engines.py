@@ -344,7 +344,7 @@ def test_a_deleted_figure_is_restored_or_drawn_alone(work):
 
 
 def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
-    stages = {"draw_fig3-toy-toy_digits"}
+    stages = {"draw_fig3-toy-toy_digits", "draw_fig3_steps-toy-toy_digits"}
     edit_module(work, "fig3")
     assert work.plans() == work.changed() == stages
     stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_fig2_curves-toy", "draw_curves-toy"}
