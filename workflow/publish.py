@@ -21,6 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from ddgm import parameters
+from ddgm.figures.fig3_crossings import EXAMPLES
 
 DOCS = Path("docs")
 # What the tables show of an experiment, a column or a row each.
@@ -46,7 +47,7 @@ DIGITS = {
     "path_confidence_z": "confidence on lines",
 }
 # Pairs of digits, and what the paper's Figure 3 shows between them.
-LINES = {"8_2": 3, "5_2": 3, "7_4": 9}
+LINES = {f"{a}_{b}": between for a, b, between in EXAMPLES}
 IMAGES = {
     "auroc_inverted": "AUROC, data against inverted data",
     "auroc_shuffled": "AUROC, data against shuffled pixels",

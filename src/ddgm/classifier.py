@@ -87,7 +87,7 @@ def fit(row: dict[str, Any], images: Tensor, labels: Tensor, seed: int, bar: Pro
     optimiser = torch.optim.Adam(net.parameters(), weight_decay=row["weight_decay"])
     steps = row["epochs"] * (len(images) // row["batch"])
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, row["rate"], total_steps=steps)
-    first, done = row["seeds"].index(seed) * row["epochs"], 0
+    first = row["seeds"].index(seed) * row["epochs"]
     for epoch in range(row["epochs"]):
         for x, digits in batches(images, labels, row["batch"], stream):
             x = shifted(x, row["shift"], stream).to(memory_format=torch.channels_last)
@@ -98,7 +98,6 @@ def fit(row: dict[str, Any], images: Tensor, labels: Tensor, seed: int, bar: Pro
             loss.backward()
             optimiser.step()
             rate.step()
-            done += 1
         bar.show(first + epoch + 1, f"seed {seed}, cross entropy {loss.item():.4f}")
     return net.eval()
 

@@ -142,10 +142,7 @@ def anneal(args: argparse.Namespace, params: dict[str, Any]) -> None:
     name = experiment.describe(model(args))["row"]["dataset"]
     target = RESULTS / args.branch / "likelihoods" / f"{args.experiment}.csv"
     settings = params["branches"][args.branch]["annealing"]
-    from ddgm.datasets import registry
-
-    last = registry.splits(parameters.select(params, f"datasets.{name}"))[-1]
-    measure(args.experiment, model(args), settings, target, prepared(name, last))
+    measure(args.experiment, model(args), settings, target, held_out(name, params))
 
 
 def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -321,10 +318,14 @@ def splits(dataset: str, params: dict[str, Any]) -> list[Path]:
 
 def measured_on(dataset: str, params: dict[str, Any]) -> tuple[Path, Path]:
     """The prepared arrays that image experiments are measured on: the training split and the last one."""
+    return training_array(dataset), held_out(dataset, params)
+
+
+def held_out(dataset: str, params: dict[str, Any]) -> Path:
+    """The prepared array of a data set's last split."""
     from ddgm.datasets import registry
 
-    last = registry.splits(parameters.select(params, f"datasets.{dataset}"))[-1]
-    return prepared(dataset, "train"), prepared(dataset, last)
+    return prepared(dataset, registry.splits(parameters.select(params, f"datasets.{dataset}"))[-1])
 
 
 def classifier(args: argparse.Namespace, dataset: str) -> Path:

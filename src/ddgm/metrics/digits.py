@@ -44,6 +44,7 @@ class Digits(NamedTuple):
     test: Seen
     pool: Tensor  # every training digit, (N, pixels), from 0 to 1
     heldout_distance: Tensor  # of each test digit to its nearest training digit, (n,)
+    floor: dict[str, float]  # what the training digits score in the samples' place, by metric
 
 
 def seen(pixels: Tensor, judge: Classifier) -> Seen:
@@ -62,27 +63,30 @@ def data(train: Path, test: Path, judge: Classifier, settings: dict[str, Any]) -
     chosen = [array[torch.from_numpy(stream.permutation(len(array))[: settings["samples"]])] for array in arrays]
     pool = flat(arrays[0])
     distance, _ = features.nearest(flat(chosen[1]), pool)
-    return Digits(seen(chosen[0], judge), seen(chosen[1], judge), pool, distance)
+    known, held_out = (seen(pixels, judge) for pixels in chosen)
+    floor = likeness(known, held_out, settings["neighbours"])
+    return Digits(known, held_out, pool, distance, {f"{name}_floor": value for name, value in floor.items()})
+
+
+def likeness(some: Seen, test: Seen, neighbours: int) -> dict[str, float]:
+    """Classes, confidence and sharpness of digits, and their distances from held-out digits in feature space."""
+    confidence, digit = some.probabilities.max(1)
+    n = min(len(some.features), len(test.features))
+    return {
+        **features.class_balance(digit, CLASSES),
+        "confidence": float(confidence.mean()),
+        "frechet": features.frechet_distance(some.features, test.features),
+        "kernel_distance": features.kernel_distance(some.features, test.features),
+        **features.manifold_overlap(test.features[:n], some.features[:n], neighbours),
+        "sharpness": sharpness_ratio(some.pixels, test.pixels),
+    }
 
 
 def quality(samples: Seen, digits: Digits, neighbours: int) -> dict[str, float]:
-    """Classes, confidence, sharpness, and the distances between samples and held-out digits in feature space.
-
-    `*_floor` is what training digits score in the samples' place.
-    """
-    values: dict[str, float] = {}
-    for suffix, some in (("", samples), ("_floor", digits.train)):
-        confidence, digit = some.probabilities.max(1)
-        values |= {f"{name}{suffix}": value for name, value in features.class_balance(digit, CLASSES).items()}
-        values[f"confidence{suffix}"] = float(confidence.mean())
-        n = min(len(some.features), len(digits.test.features))
-        values[f"frechet{suffix}"] = features.frechet_distance(some.features, digits.test.features)
-        values[f"kernel_distance{suffix}"] = features.kernel_distance(some.features, digits.test.features)
-        overlap = features.manifold_overlap(digits.test.features[:n], some.features[:n], neighbours)
-        values |= {f"{name}{suffix}": value for name, value in overlap.items()}
-        values[f"sharpness{suffix}"] = sharpness_ratio(some.pixels, digits.test.pixels)
+    """The samples' `likeness` and each class's share, beside what training digits score in their place (`*_floor`)."""
     shares = torch.bincount(samples.probabilities.argmax(1), minlength=CLASSES) / len(samples.probabilities)
-    return values | {f"share_{digit}": float(share) for digit, share in enumerate(shares)}
+    by_class = {f"share_{digit}": float(share) for digit, share in enumerate(shares)}
+    return likeness(samples, digits.test, neighbours) | digits.floor | by_class
 
 
 def sharpness_ratio(pixels: Tensor, data_pixels: Tensor) -> float:
