@@ -7,7 +7,7 @@ from ddgm.generator import BatchNorm, build_generator, prior
 
 DENSE = {
     "kind": "dense", "latent": 4, "hidden": [16, 8], "activation": "relu", "output": "none", "noise": 0.0,
-    "shift": 0.0, "start": None,
+    "shift": 0.0, "statistics": "batch", "start": None,
 }  # fmt: skip
 LAB = {
     **DENSE,

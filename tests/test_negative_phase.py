@@ -8,7 +8,7 @@ from ddgm.errors import UserError
 from ddgm.experiment import load, load_snapshots
 from ddgm.negative_phase import NEGATIVES
 from ddgm.pair import Pair
-from ddgm.training import Run, snapshot_steps, train
+from ddgm.training import Run, moments, train
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -141,17 +141,17 @@ def test_rates_fall_with_the_power_of_what_is_left_of_the_training(planar_row, p
 
 
 def test_snapshots_are_spread_in_equal_ratios_from_a_500th_to_the_end():
-    kept = sorted(snapshot_steps(8000, 25))
+    kept = sorted(moments(8000, 25))
     assert len(kept) == 25 and (kept[0], kept[-1]) == (16, 8000)
     np.testing.assert_allclose(kept, 16 * 500 ** (np.arange(25) / 24), atol=0.5)
-    assert snapshot_steps(100, 0) == set()
-    assert max(snapshot_steps(10, 25)) == 10 and min(snapshot_steps(10, 25)) == 1, "no step is kept twice"
+    assert moments(100, 0) == set()
+    assert max(moments(10, 25)) == 10 and min(moments(10, 25)) == 1, "no step is kept twice"
 
 
 def test_snapshots_are_the_averaged_weights_after_their_steps(planar_row, planar_data, array, tmp_path):
     planar_row["schedule"].update(steps=20, snapshots=4)
     planar_row["average"] = {"energy": 0.9, "generator": 0.0}
-    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     pair, x, z = Pair(planar_row, planar_data, CPU), torch.randn(7, 2), torch.rand(7, 4)
     expected = {}
     for step in range(1, 21):
@@ -161,7 +161,7 @@ def test_snapshots_are_the_averaged_weights_after_their_steps(planar_row, planar
         expected |= {(seed, step): (averaged[index], samples[index]) for index, seed in enumerate(planar_row["seeds"])}
     with torch.no_grad():
         found = list(load_snapshots(tmp_path / "model"))
-        steps = sorted(snapshot_steps(20, 4))
+        steps = sorted(moments(20, 4))
         assert [(seed, step) for seed, step, *_ in found] == [(seed, step) for seed in (0, 1) for step in steps]
         for seed, step, energy, generator in found:
             torch.testing.assert_close(energy(x), expected[seed, step][0], rtol=1e-5, atol=1e-5)
@@ -174,7 +174,7 @@ def test_snapshots_are_the_averaged_weights_after_their_steps(planar_row, planar
 
 def test_a_training_that_kept_no_snapshots_says_what_to_write(planar_row, array, tmp_path):
     planar_row["schedule"].update(steps=2, snapshots=0)
-    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     with pytest.raises(UserError, match=r"has no weights along training: write schedule\.snapshots above 0"):
         next(load_snapshots(tmp_path / "model"))
 
@@ -183,10 +183,10 @@ def test_a_training_that_kept_no_snapshots_says_what_to_write(planar_row, array,
 def test_a_resumed_training_keeps_the_same_snapshots(row, array, tmp_path):
     """Before and after the stop, and the chains of `persistent` go on where they were."""
     row["schedule"].update(steps=12, snapshots=4)
-    train("x", row, array, tmp_path / "whole", tmp_path / "whole.pt")
-    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt", until=7)
-    assert set(Run("x", row, array, tmp_path / "parts.pt", CPU).snapshots) == {1, 2, 5}
+    train("x", row, array, tmp_path / "whole", tmp_path / "state" / "whole")
+    train("x", row, array, tmp_path / "parts", tmp_path / "state" / "parts", until=7)
+    assert set(Run("x", row, array, tmp_path / "state" / "parts", CPU).snapshots) == {1, 2, 5}
     torch.manual_seed(999)
-    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt")
+    train("x", row, array, tmp_path / "parts", tmp_path / "state" / "parts")
     for file in ("weights.safetensors", "snapshots.safetensors", "history.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file

@@ -6,7 +6,7 @@ import torch
 from ddgm.energy import build_energy
 from ddgm.negative_phase import importance_weights, langevin
 from ddgm.objectives import classifier, dual, gan
-from ddgm.objectives.penalty import gradient_penalty
+from ddgm.objectives.penalty import slopes_of, squared_norm
 
 ROW = {
     "kind": "deep", "features": "dense", "hidden": [16, 8], "activation": "elu", "bound": "tanh", "noise": 0.0,
@@ -98,7 +98,7 @@ def test_the_generators_gradient_is_eq_14():
 def test_the_penalty_is_the_mean_squared_norm_of_the_energys_gradient():
     x = torch.randn(2, 5, 3, dtype=torch.double, requires_grad=True)
     slope = torch.tensor([1.0, 2.0, -2.0], dtype=torch.double)
-    assert gradient_penalty(x @ slope, x).tolist() == pytest.approx([9.0, 9.0])
+    assert squared_norm(slopes_of(x @ slope, x)).tolist() == pytest.approx([9.0, 9.0])
 
 
 def test_a_gans_generator_does_not_saturate():

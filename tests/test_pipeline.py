@@ -146,7 +146,7 @@ def test_a_log_of_each_training_says_what_was_chosen(toy):
 def test_nothing_half_made_is_left(toy):
     left = [path for folder in ("data", "results") for path in (toy / folder).rglob(".*")]
     assert left == []
-    assert [path for path in (toy / "results/toy/state").iterdir() if path.suffix == ".pt"] == []
+    assert list((toy / "results/toy/state").rglob("*.pt")) == []
 
 
 def test_the_whole_paper_is_planned_without_data_and_without_a_network(project):

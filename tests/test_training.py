@@ -182,7 +182,7 @@ def test_weight_norm_starts_as_the_same_energy_and_trains_lengths_and_directions
     before = normed.energy.parameters[lengths[0]].detach().clone()
     normed.round()
     assert not torch.equal(normed.energy.parameters[lengths[0]], before)
-    train("x", row, saved_array(tmp_path, data), tmp_path / "model", tmp_path / "x.pt")
+    train("x", row, saved_array(tmp_path, data), tmp_path / "model", tmp_path / "state" / "x")
     energy, _ = ddgm.load(tmp_path / "model")
     assert torch.isfinite(energy(x[0])).all(), "a saved model with weight norm comes back"
 
@@ -213,14 +213,14 @@ def test_k_steps_then_resumed_are_to_the_bit_the_steps_in_one_go(kind, k, tmp_pa
     row["average"] = {"energy": 0.9, "generator": 0.8}
     row["schedule"]["steps"] = 16
     array = saved_array(tmp_path, data)
-    train("x", row, array, tmp_path / "whole", tmp_path / "whole.pt")
-    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt", until=k)
-    assert (tmp_path / "parts.pt").exists() and not (tmp_path / "parts").exists()
+    train("x", row, array, tmp_path / "whole", tmp_path / "state" / "whole")
+    train("x", row, array, tmp_path / "parts", tmp_path / "state" / "parts", until=k)
+    assert (tmp_path / "state" / "parts").exists() and not (tmp_path / "parts").exists()
     torch.manual_seed(999)
-    train("x", row, array, tmp_path / "parts", tmp_path / "parts.pt")
+    train("x", row, array, tmp_path / "parts", tmp_path / "state" / "parts")
     for file in ("weights.safetensors", "history.csv", "experiment.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
-    assert not (tmp_path / "parts.pt").exists()
+    assert not (tmp_path / "state" / "parts").exists()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(digit_row, digit_data, tmp_path):
@@ -233,14 +233,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(digit_row, d
 
 
 def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_path):
-    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "x.pt")
+    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "state" / "x")
     averaged, _ = ddgm.load(tmp_path / "model", seed=1)
     raw, generator = ddgm.load(tmp_path / "model", seed=1, averaged=False)
     x = torch.randn(4, 2)
     assert not torch.allclose(averaged(x), raw(x), atol=1e-6), "averaged weights lag behind"
     assert generator(torch.rand(4, 4)).shape == (4, 2)
     history = pd.read_csv(tmp_path / "model/history.csv")
-    assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy"]
+    assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy", "spread"]
     assert history["seed"].tolist() == [0, 1] and history["step"].tolist() == [30, 30]
     provenance = json.loads((tmp_path / "model/provenance.json").read_text())
     assert set(provenance) == {"versions", "device", "threads", "data_source", "data_sha256", "seconds"}
@@ -263,31 +263,31 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_seed_named(planar_
     planar_row["optimiser"].update(energy_rate=1e30, generator_rate=1e30)
     array = saved_array(tmp_path, planar_data)
     with pytest.raises(UserError, match=r"x, seed 0: \w+ is -?(nan|inf) at step \d+ .*lower the rates"):
-        train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+        train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     assert not (tmp_path / "model").exists()
 
 
 def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data, tmp_path):
     array = saved_array(tmp_path, planar_data)
-    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt", until=5)
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x", until=5)
     other = copy.deepcopy(planar_row)
     other["optimiser"]["energy_rate"] = 0.5
     before = planar_row["optimiser"]["energy_rate"]
     with pytest.raises(UserError, match=rf"row\.optimiser\.energy_rate = {before}, and now it is 0\.5"):
-        train("x", other, array, tmp_path / "model", tmp_path / "x.pt")
-    train("x", other, array, tmp_path / "model", tmp_path / "x.pt", restart=True)
+        train("x", other, array, tmp_path / "model", tmp_path / "state" / "x")
+    train("x", other, array, tmp_path / "model", tmp_path / "state" / "x", restart=True)
     with pytest.raises(UserError, match=r"model of x made with optimiser\.energy_rate = 0\.5"):
-        train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+        train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
 
 
 def test_a_state_that_has_diverged_is_not_saved(planar_row, planar_data, tmp_path):
     array = saved_array(tmp_path, planar_data)
-    run = Run("x", planar_row, array, tmp_path / "x.pt", CPU)
+    run = Run("x", planar_row, array, tmp_path / "state" / "x", CPU)
     run.go(5, 5.0, lambda: False)
     run.pending[-1][0, 0] = float("nan")
     with pytest.raises(UserError, match="x, seed 0: energy_data is nan at step 5"):
         run.save()
-    assert not (tmp_path / "x.pt").exists()
+    assert not any((tmp_path / "state" / "x").glob("*.pt"))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_state_that_has_diverged_is_not_saved(planar_row, planar_data, tmp_pat
     [("experiment.json", "is damaged: delete"), ("weights.safetensors", "is missing or damaged: delete")],
 )
 def test_a_damaged_model_is_refused_in_one_sentence(file, sentence, planar_row, planar_data, tmp_path):
-    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "x.pt")
+    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "state" / "x")
     path = tmp_path / "model" / file
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=sentence):
@@ -303,9 +303,10 @@ def test_a_damaged_model_is_refused_in_one_sentence(file, sentence, planar_row, 
 
 
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):
-    (tmp_path / "x.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match=r"x\.pt cannot be read as a checkpoint: delete it"):
-        train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "x.pt")
+    (tmp_path / "state" / "x").mkdir(parents=True)
+    (tmp_path / "state" / "x" / "000000007.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=r"x/000000007\.pt cannot be read as a checkpoint, nor any other: delete"):
+        train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "state" / "x")
 
 
 def test_cuda_asked_for_where_there_is_none_is_refused(planar_row, planar_data, tmp_path):
@@ -313,7 +314,11 @@ def test_cuda_asked_for_where_there_is_none_is_refused(planar_row, planar_data, 
         pytest.skip("there is a CUDA device here")
     with pytest.raises(UserError, match="write 'auto' or 'cpu'"):
         train(
-            "x", {**planar_row, "device": "cuda"}, saved_array(tmp_path, planar_data), tmp_path / "m", tmp_path / "x.pt"
+            "x",
+            {**planar_row, "device": "cuda"},
+            saved_array(tmp_path, planar_data),
+            tmp_path / "m",
+            tmp_path / "state" / "x",
         )
 
 
@@ -337,7 +342,7 @@ from ddgm.progress import start_log
 row, array, folder, minutes = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 start_log(folder / "log")
 try:
-    train("x", row, array, folder / "model", folder / "x.pt", checkpoint_minutes=minutes)
+    train("x", row, array, folder / "model", folder / "state" / "x", checkpoint_minutes=minutes)
 except UserError as error:
     sys.exit(str(error))
 """
@@ -359,18 +364,20 @@ def wait_for(condition, seconds=60):
 def test_a_killed_training_goes_on_to_the_bit(number, planar_row, planar_data, tmp_path):
     planar_row["schedule"]["steps"] = 300
     array = saved_array(tmp_path, planar_data)
-    train("x", planar_row, array, tmp_path / "whole", tmp_path / "whole.pt")
+    train("x", planar_row, array, tmp_path / "whole", tmp_path / "state" / "whole")
     # Killed outright, only what was saved on the way is left; asked to stop, it saves what it has.
     running = start_trainer(planar_row, array, tmp_path, 0.0 if number == signal.SIGKILL else 5.0)
     if number == signal.SIGKILL:
-        wait_for(lambda: (tmp_path / "x.pt").exists())
+        wait_for(lambda: any((tmp_path / "state" / "x").glob("*.pt")))
     else:
         wait_for(lambda: "versions" in ((tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""))
         time.sleep(0.5)
     running.send_signal(number)
     running.communicate(timeout=60)
-    assert running.returncode != 0 and (tmp_path / "x.pt").exists() and not (tmp_path / "model").exists()
-    train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+    assert (
+        running.returncode != 0 and any((tmp_path / "state" / "x").glob("*.pt")) and not (tmp_path / "model").exists()
+    )
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     for file in ("weights.safetensors", "history.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
 
@@ -382,7 +389,7 @@ def test_a_second_trainer_of_one_run_is_refused_with_what_to_type(planar_row, pl
     try:
         wait_for(lambda: (tmp_path / "x.lock").exists() and (tmp_path / "x.lock").read_text().strip())
         with pytest.raises(UserError, match=rf"process {running.pid} is training x already: .*'kill {running.pid}'"):
-            train("x", planar_row, array, tmp_path / "model", tmp_path / "x.pt")
+            train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     finally:
         running.kill()
         running.communicate()

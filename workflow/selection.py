@@ -195,10 +195,13 @@ class Selection:
         return self.value(f"classifiers.{wildcards.dataset}")["threads"]
 
     def threads(self, wildcards: Any) -> int:
-        return self.experiment(wildcards.experiment)["threads"]
+        """CPU threads of all processes of a training."""
+        row = self.experiment(wildcards.experiment)
+        return row["threads"] * row["devices"]
 
     def gpus(self, wildcards: Any) -> int:
-        return int(self.experiment(wildcards.experiment)["device"] != "cpu")
+        row = self.experiment(wildcards.experiment)
+        return row["devices"] if row["device"] != "cpu" else 0
 
     def shown(self, figure: str, pattern: str) -> Callable[[Any], list[str]]:
         """A file for each experiment of a branch's figure; figure "all" means every experiment of the branch."""

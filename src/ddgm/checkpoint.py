@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,34 +12,64 @@ from typing import Any
 
 import torch
 
+from ddgm import distributed
 from ddgm.errors import UserError
+from ddgm.progress import log
 from ddgm.whole_file import whole_file
 
 
-def save(path: Path, parameters: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, lists, dictionaries) together with the parameters it belongs to."""
+def save(folder: Path, step: int, parameters: dict[str, Any], state: dict[str, Any], kept: int) -> None:
+    """Write `state` (tensors, numbers, lists, dictionaries) as that of `step`, with the parameters it belongs to.
+
+    The newest `kept` states stay in the folder.
+    """
     # By way of memory: torch.save itself reports a full disk as a RuntimeError without a reason.
     content = io.BytesIO()
     torch.save({"parameters": parameters, "state": state}, content)
-    with whole_file(path) as temporary:
+    with whole_file(folder / f"{step:09d}.pt") as temporary:
         temporary.write_bytes(content.getbuffer())
+    for old in _states(folder)[kept:]:
+        old.unlink(missing_ok=True)
 
 
-def load(path: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
-    """The saved state, or None where there is none. Raises UserError if it was made with other parameters."""
-    try:
-        # On the CPU first: random streams keep their states there, whatever device they run on.
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
-        raise UserError(f"{path} cannot be read as a checkpoint: delete it to start again") from None
-    for key, old, new in differences(saved["parameters"], parameters):
-        raise UserError(
-            f"{path} was made with {key} = {old}, and now it is {new}: write the old value back to go on with it, or "
-            f"delete it (or write --restart) to start again"
-        )
-    return saved["state"]
+def _states(folder: Path) -> list[Path]:
+    """The states in a folder, the newest first."""
+    return sorted(folder.glob("[0-9]*.pt"), reverse=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest state, if there is one."""
+    return next(iter(_states(folder)), None)
+
+
+def remove(folder: Path) -> None:
+    """Delete every state."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """The newest state that can be read, or None where there is none.
+
+    Raises UserError if it was made with other parameters, or if none of several can be read.
+    """
+    broken = None
+    for path in _states(folder):
+        try:
+            # On the CPU first: random streams keep their states there, whatever device they run on.
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            log.warning(f"{path} cannot be read as a checkpoint: the one before it is tried")
+            broken = path
+            continue
+        for key, old, new in differences(saved["parameters"], parameters):
+            raise UserError(
+                f"{path} was made with {key} = {old}, and now it is {new}: write the old value back to go on with it, "
+                f"or delete {folder} (or write --restart) to start again"
+            )
+        return saved["state"]
+    if broken:
+        raise UserError(f"{broken} cannot be read as a checkpoint, nor any other: delete {folder} to start again")
+    return None
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -52,10 +83,15 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
 
 @contextmanager
 def only_trainer(path: Path) -> Iterator[None]:
-    """Hold the lock beside a checkpoint, so that a run has one trainer. Raises UserError if another process has it.
+    """Hold the lock beside a folder of checkpoints, so that a run has one trainer; of several processes the first does.
+
+    Raises UserError if another process has it.
 
     The kernel lets go of the lock when the process ends, however it ends: no stale lock is left behind.
     """
+    if not distributed.is_first():
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a+") as handle:
         try:

@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -31,7 +33,6 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
 def prepare(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Turn the raw files of a data set into one array file for a split, on all cores."""
     import importlib
-    import os
 
     from ddgm.datasets import registry
     from ddgm.datasets.verify import verify_raw_files
@@ -53,18 +54,23 @@ def describe(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train the energy and the generator of an experiment, all its seeds."""
-    from ddgm.training import train as train_all
+    from ddgm.torchrun import run_on_devices, started_by_torchrun
 
     row = parameters.select(params, f"experiments.{args.experiment}")
+    if row["devices"] > 1 and not started_by_torchrun():
+        sys.exit(run_on_devices(row["devices"], sys.argv[1:]))
+    from ddgm.training import train as train_all
+
     train_all(
         args.experiment,
         row,
         training_array(row["dataset"]),
         model(args),
-        RESULTS / args.branch / "state" / f"{args.experiment}.pt",
+        RESULTS / args.branch / "state" / args.experiment,
         threads=args.threads or row["threads"],
         restart=args.restart,
         checkpoint_minutes=args.checkpoint_minutes,
+        checkpoints=args.checkpoints,
     )
 
 
@@ -401,20 +407,25 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--threads", type=positive, help="CPU threads; the experiment's own number by default")
             verb.add_argument("--restart", action="store_true", help="forget a saved state and a finished model")
             verb.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between two saved states")
+            verb.add_argument("--checkpoints", type=positive, default=2, help="how many saved states are kept")
         verb.add_argument("--params", default="params.yaml", help="a parameter file, or JSON of dotted keys")
         verb.add_argument("--log", type=Path, help="a file that gets what is said on standard error")
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 130 when interrupted."""
+    """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
     args = parser().parse_args(argv)
     log = start_log(None)
+    # Of several processes one speaks.
+    quiet = int(os.environ.get("RANK", 0)) > 0
     # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        if args.log:
+        if args.log and not quiet:
             start_log(args.log)
+        if quiet:
+            log.setLevel(logging.CRITICAL)
         params = parameters.load(args.params)
         if "branch" in args:
             of_other = args.verb == "describe" or getattr(args, "figure", None) in ("sheet", "claim")

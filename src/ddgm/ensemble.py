@@ -17,15 +17,15 @@ class Ensemble:
     """S nets of one architecture: every parameter gets a leading axis of S seeds, and so do inputs and outputs.
 
     Small nets are bound by the cost of each call, not by arithmetic, so that S seeds cost little more than one.
-    A single net (S = 1) is called directly, without vmap. Seeds never mix: row s of the output depends on net s
-    and on x[s] alone. All weights lie in one matrix `flat`, a row a net, which `parameters` are views of: an
-    optimiser or an average makes one call for all.
+    Large ones, `apart`, are called one after the other, and so is a single net (S = 1). Seeds never mix: row s of the
+    output depends on net s and on x[s] alone. All weights lie in one matrix `flat`, a row a net, which `parameters`
+    are views of: an optimiser or an average makes one call for all.
 
     With `precision` "bfloat16" layers and activations are computed so (autocast); weights and results stay float32.
     """
 
-    def __init__(self, nets: list[nn.Module], precision: str = "float32") -> None:
-        self.precision = precision
+    def __init__(self, nets: list[nn.Module], precision: str = "float32", apart: bool = False) -> None:
+        self.precision, self.apart = precision, apart or len(nets) == 1
         parameters, buffers = stack_module_state(nets)
         self.shapes = {name: value.shape[1:] for name, value in parameters.items()}
         self.buffers: Parameters = {name: value.detach().clone() for name, value in buffers.items()}
@@ -50,9 +50,9 @@ class Ensemble:
         """(S, N, *shape) -> (S, N, *result), with the ensemble's own parameters or others."""
         parameters = self.parameters if parameters is None else parameters
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            if self.seeds == 1:
-                alone = {name: value.squeeze(0) for name, value in {**parameters, **self.buffers}.items()}
-                return widened(functional_call(self.net, alone, (x.squeeze(0),)).unsqueeze(0))
+            if self.apart:
+                nets = ({n: v[seed] for n, v in {**parameters, **self.buffers}.items()} for seed in range(self.seeds))
+                return widened(torch.stack([functional_call(self.net, n, (y,)) for n, y in zip(nets, x, strict=True)]))
             return widened(vmap(self._one, randomness="different")(parameters, self.buffers, x))
 
     def _one(self, parameters: Parameters, buffers: Parameters, x: Tensor) -> Tensor:

@@ -5,19 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ddgm import distributed
 from ddgm.energy import build_energy
 from ddgm.ensemble import Ensemble
 from ddgm.errors import UserError
 from ddgm.generator import Generator, build_generator
 from ddgm.whole_file import whole_file
 
-WEIGHTS, SNAPSHOTS, HISTORY, EXPERIMENT, PROVENANCE = (
-    "weights.safetensors", "snapshots.safetensors", "history.csv", "experiment.json", "provenance.json",
+WEIGHTS, SNAPSHOTS, HISTORY, PROGRESS, EXPERIMENT, PROVENANCE = (
+    "weights.safetensors", "snapshots.safetensors", "history.csv", "progress.npz", "experiment.json", "provenance.json",
 )  # fmt: skip
 
 
@@ -31,13 +34,22 @@ def build(row: dict[str, Any], shape: tuple[int, ...], seed: int) -> tuple[nn.Mo
 def build_ensembles(row: dict[str, Any], shape: tuple[int, ...], seeds: list[int]) -> tuple[Ensemble, Ensemble]:
     """The energies and the generators of several seeds, each as one ensemble."""
     pairs = [build(row, shape, seed) for seed in seeds]
-    return tuple(Ensemble(list(nets), row["precision"]) for nets in zip(*pairs, strict=True))
+    # Several seeds' convolutions at once would be one of many groups, which is slow; batch norm over several processes
+    # is no operation that vmap knows.
+    apart = row["generator"]["kind"] == "convolutional" or distributed.processes() > 1
+    return tuple(Ensemble(list(nets), row["precision"], apart) for nets in zip(*pairs, strict=True))
 
 
 def scale_pixels(x: Tensor, limits: tuple[float, float]) -> Tensor:
     """uint8 pixels 0..255 to floats from low to high."""
     low, high = limits
     return x.float() * ((high - low) / 255) + low
+
+
+def to_pixels(x: Tensor, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """Floats from low to high to uint8 pixels, rounded, with what lies outside cut off."""
+    low, high = limits
+    return ((x - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def save_weights(directory: Path, weights: dict[int, dict[str, dict[str, Tensor]]]) -> None:

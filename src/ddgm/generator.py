@@ -1,37 +1,91 @@
 """The generator G(z): z ~ U(-1, 1) in, a sample x out, fully connected or convolutional (section 3.2).
 
 Batch normalisation stands in the generator only, and its scales are what Eq. 15 reads the entropy from. It uses
-the statistics of the batch also when sampling, as the lab did.
+the statistics of the batch, when sampling too, as the lab did, unless `statistics` is "fixed".
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from ddgm.energy import ACTIVATIONS, Noise, start_weights, widened
+from ddgm.distributed import mean_over_processes, processes
+from ddgm.energy import ACTIVATIONS, ChannelsLast, Noise, start_weights, widened
+
+FIXED_OVER = 100  # batches whose mean statistics are the fixed ones
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation by the batch's own mean and variance, in training and in sampling alike.
+    """Batch normalisation by the batch's own mean and variance, in training and, unless fixed, in sampling too.
 
     (N, C) or (N, C, H, W) in and out. `scale` is σ_a of Eq. 15 and starts at 1; `shift` is μ_a; the lab starts
-    it at 0.1 for convolutions. No running averages: the generator has one behaviour. Of activations in bfloat16
-    the statistics are float32.
+    it at 0.1 for convolutions. With `fixed`, evaluation uses the statistics that `fix_statistics` has left in `mean`
+    and `variance`. Of activations in bfloat16 the statistics are float32; they are those of all processes' batch.
     """
 
-    def __init__(self, channels: int, shift: float = 0.0, eps: float = 1e-8) -> None:
+    def __init__(self, channels: int, shift: float = 0.0, fixed: bool = False, eps: float = 1e-8) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.full((channels,), shift))
-        self.eps = eps
+        self.fixed, self.eps = fixed, eps
+        if fixed:
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("variance", torch.ones(channels))
+
+    def statistics(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel of a batch, (C,) each."""
+        axes = (0, *range(2, a.dim()))
+        if processes() == 1:
+            variance, mean = torch.var_mean(a, dim=axes, correction=0)
+            return mean, variance
+        mean = mean_over_processes(a.mean(axes))
+        return mean, mean_over_processes((a - spread_out(mean, a)).square().mean(axes))
 
     def forward(self, a: Tensor) -> Tensor:
         a = widened(a)
-        variance, mean = torch.var_mean(a, dim=(0, *range(2, a.dim())), correction=0, keepdim=True)
-        per_channel = (1, -1) + (1,) * (a.dim() - 2)
-        gain = self.scale.view(per_channel) * torch.rsqrt(variance + self.eps)
-        return (a - mean) * gain + self.shift.view(per_channel)
+        mean, variance = (self.mean, self.variance) if self.fixed and not self.training else self.statistics(a)
+        gain = self.scale * torch.rsqrt(variance + self.eps)
+        return (a - spread_out(mean, a)) * spread_out(gain, a) + spread_out(self.shift, a)
+
+
+def spread_out(value: Tensor, like: Tensor) -> Tensor:
+    """A value a channel, (C,), in the shape that broadcasts over (N, C) or (N, C, H, W)."""
+    return value.view(1, -1, *[1] * (like.dim() - 2))
+
+
+@torch.no_grad()
+def fix_statistics(generator: "Generator", batch: int, stream: torch.Generator) -> None:
+    """Leave in every fixed BatchNorm the mean of its statistics over FIXED_OVER batches of the prior.
+
+    After training, with the weights that are sampled from: running averages would lag behind them, and be those of
+    other weights where weights are averaged.
+    """
+    layers = [layer for layer in generator.modules() if isinstance(layer, BatchNorm) and layer.fixed]
+    sums = [(torch.zeros_like(layer.mean), torch.zeros_like(layer.variance)) for layer in layers]
+
+    def add(number: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            for total, value in zip(sums[number], layer.statistics(widened(inputs[0])), strict=True):
+                total += value
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(add(number)) for number, layer in enumerate(layers)]
+    before = generator.training
+    generator.train()
+    for _ in range(FIXED_OVER if layers else 0):
+        generator(prior(batch, generator.latent, stream))
+    generator.train(before)
+    for handle, layer, (mean, variance) in zip(handles, layers, sums, strict=True):
+        handle.remove()
+        layer.mean.copy_(mean / FIXED_OVER)
+        layer.variance.copy_(variance / FIXED_OVER)
+
+
+def batch_norm(channels: int, row: dict) -> BatchNorm:
+    """The batch norm that a `generator` row asks for."""
+    return BatchNorm(channels, row["shift"], row["statistics"] == "fixed")
 
 
 def dense_generator(latent: int, widths: list[int], shape: tuple[int, ...], row: dict) -> nn.Sequential:
@@ -39,7 +93,7 @@ def dense_generator(latent: int, widths: list[int], shape: tuple[int, ...], row:
     layers: list[nn.Module] = []
     inputs = latent
     for width in widths:
-        layers += [nn.Linear(inputs, width, bias=False), Noise(row["noise"]), BatchNorm(width, row["shift"])]
+        layers += [nn.Linear(inputs, width, bias=False), Noise(row["noise"]), batch_norm(width, row)]
         layers.append(ACTIVATIONS[row["activation"]]())
         inputs = width
     layers += [nn.Linear(inputs, math.prod(shape)), ACTIVATIONS[row["output"]](), nn.Unflatten(1, shape)]
@@ -55,9 +109,9 @@ def convolutional_generator(latent: int, widths: list[int], shape: tuple[int, ..
     channels, height, width = shape
     small = 2 ** len(widths)
     start = (widths[0], height // small, width // small)
-    layers: list[nn.Module] = [nn.Linear(latent, math.prod(start), bias=False), nn.Unflatten(1, start)]
+    layers: list[nn.Module] = [nn.Linear(latent, math.prod(start), bias=False), nn.Unflatten(1, start), ChannelsLast()]
     for layer, (maps, next_maps) in enumerate(zip(widths, [*widths[1:], channels], strict=True), start=1):
-        layers += [Noise(row["noise"]), BatchNorm(maps, row["shift"]), ACTIVATIONS[row["activation"]]()]
+        layers += [Noise(row["noise"]), batch_norm(maps, row), ACTIVATIONS[row["activation"]]()]
         # A bias that batch norm would take away again is left out.
         last = layer == len(widths)
         layers.append(nn.ConvTranspose2d(maps, next_maps, 5, stride=2, padding=2, output_padding=1, bias=last))

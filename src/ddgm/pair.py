@@ -3,32 +3,40 @@
 import importlib
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ddgm import distributed
 from ddgm.compiled import compiled
+from ddgm.distributed import part, whole_batch
 from ddgm.ensemble import Ensemble, Parameters, join
 from ddgm.entropy import ENTROPIES, Draw
-from ddgm.experiment import build_ensembles, scale_pixels
-from ddgm.generator import prior
+from ddgm.examples import Examples, open_examples
+from ddgm.experiment import build, build_ensembles, scale_pixels
+from ddgm.generator import fix_statistics, prior
 from ddgm.negative_phase import NEGATIVES, importance_weights
-from ddgm.objectives.penalty import gradient_penalty
+from ddgm.objectives.penalty import slopes_of, squared_norm
 
 # Compilation takes half a minute, at most once a machine and shape: trainings with less to do than so many updates of
 # one weight do without.
 WORTH_COMPILING = 1.5e9
 COLUMNS = ["energy_data", "energy_samples", "entropy"]
+# Examples that say how much data vary, and z whose samples are looked at along training.
+VARIATION, SHOWN = 1024, 16
 
 
 class Pair:
     """Nets, optimisers, averages, random streams and the step: all that training changes.
 
-    data: (points, *shape), float as it is or uint8 pixels, which `range` scales.
+    data: (points, *shape), float as it is or uint8 pixels, which `range` scales; an array, a memory map, or a tensor.
+    Where several processes train together each holds a pair, and they stay alike.
     """
 
-    def __init__(self, row: dict[str, Any], data: Tensor, device: torch.device) -> None:
+    def __init__(self, row: dict[str, Any], data: NDArray[Any] | Tensor, device: torch.device) -> None:
         self.row, self.device = row, device
-        self.data = data.to(device)
+        data = np.asarray(data)
         self.objective = importlib.import_module(f"ddgm.objectives.{row['objective']['kind']}")
         shape = tuple(data.shape[1:])
         energy, generator = build_ensembles(row, shape, row["seeds"])
@@ -41,7 +49,11 @@ class Pair:
         # One stream a seed, so that a seed draws the same whichever seeds train beside it.
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in row["seeds"]]
         # Noise inside the nets comes from one stream for all seeds: with it, the seeds beside a seed do matter.
-        torch.manual_seed(row["seeds"][0])
+        torch.manual_seed(row["seeds"][0] + distributed.rank())
+        self.source: Examples = open_examples(data, row["schedule"]["batch"], row["seeds"], self.streams, device)
+        self.shape = shape
+        some = self.scaled(torch.from_numpy(np.array(data[:VARIATION])))
+        self.variance = float(some.flatten(1).var(0, correction=0).sum())
         self.step = 0
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
@@ -57,7 +69,7 @@ class Pair:
         n, seeds = self.row["schedule"]["batch"], len(self.row["seeds"])
         latent = torch.zeros(seeds, n, self.row["generator"]["latent"])
         others = torch.zeros(seeds, self.references, self.row["generator"]["latent"])
-        data = self.scaled(self.data[:1]).expand(seeds, n, *self.data.shape[1:]).contiguous()
+        data = torch.zeros(seeds, n, *self.shape)
         energy, generator = self.energy.flat, self.generator.flat
         weight = torch.tensor(0.0)
         self.generator_gradient = compiled(self.generator_gradient, generator, energy, latent, others)
@@ -74,17 +86,20 @@ class Pair:
 
     def examples(self) -> Tensor:
         """x+ ~ P_D: a batch of training examples for each seed, (S, N, *shape)."""
-        n = self.row["schedule"]["batch"]
-        index = [torch.randint(len(self.data), (n,), generator=s, device=self.device) for s in self.streams]
-        # One call for all seeds, and faster than indexing.
-        chosen = self.data.index_select(0, torch.cat(index)).view(len(self.streams), n, *self.data.shape[1:])
+        chosen = self.source.batch()
+        if self.row["flips"]:
+            mirrored = (self.uniform(()) < 0.5).view(*chosen.shape[:2], *[1] * len(self.shape))
+            chosen = torch.where(mirrored, chosen.flip(-1), chosen)
         return self.scaled(self.black_and_white(chosen) if self.row["binarised"] else chosen)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Numbers from 0 to 1 for each example of a batch, (S, N, *shape)."""
+        shape = (self.row["schedule"]["batch"], *shape)
+        return part(torch.stack([torch.rand(shape, generator=s, device=self.device) for s in self.streams]))
 
     def black_and_white(self, pixels: Tensor) -> Tensor:
         """Each pixel 0 or 255, the latter with its brightness as the probability: uint8 (S, N, *shape)."""
-        shape = pixels.shape[1:]
-        even = torch.stack([torch.rand(shape, generator=s, device=self.device) for s in self.streams])
-        return (255 * (255 * even < pixels)).to(torch.uint8)
+        return (255 * (255 * self.uniform(self.shape) < pixels)).to(torch.uint8)
 
     def draw_latent(self) -> Tensor:
         """z ~ P(z) for each seed, (S, N, latent)."""
@@ -92,12 +107,12 @@ class Pair:
         return self.latent
 
     def prior(self, n: int) -> Tensor:
-        """n more z of each seed's stream, (S, n, latent)."""
-        return torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in self.streams])
+        """n more z of each seed's stream, this process's part of them: (S, n, latent)."""
+        return part(torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in self.streams]))
 
     def normal(self, n: int) -> Tensor:
         """N(0, 1) of each seed's stream, (S, n, *shape)."""
-        shape = (n, *self.data.shape[1:])
+        shape = (n, *self.shape)
         return torch.stack([torch.randn(shape, generator=s, device=self.device) for s in self.streams])
 
     @property
@@ -128,6 +143,19 @@ class Pair:
         """∂E/∂x of the energy as it is now."""
         return self.energy_slope(self.energy.flat, x)
 
+    def entropy(
+        self, generator: Tensor, parameters: Parameters, samples: Tensor, latent: Tensor, others: Tensor
+    ) -> Tensor:
+        """H(G) of each seed, (S,), by the row's estimator: of what was drawn, by all processes."""
+        # Without references there is nothing to draw, and batch norm has no statistics of nothing.
+        beside = self.generate(generator, others) if self.references else samples[:, :0].detach()
+        row = self.row["entropy"]
+        draw = Draw(
+            self.generator.scales(parameters), whole_batch(samples), whole_batch(latent), whole_batch(beside),
+            lambda z: self.generator(z, parameters),
+        )  # fmt: skip
+        return ENTROPIES[row["kind"]](draw, row)
+
     def generator_gradient(
         self, generator: Tensor, energy: Tensor, latent: Tensor, others: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,10 +165,7 @@ class Pair:
         """
         parameters = self.generator.split(generator)
         samples = self.generator(latent, parameters)
-        # Without references there is nothing to draw, and batch norm has no statistics of nothing.
-        beside = self.generate(generator, others) if self.references else samples[:, :0].detach()
-        draw = Draw(self.generator.scales(parameters), samples, latent, beside, lambda z: self.generator(z, parameters))
-        entropy = ENTROPIES[self.row["entropy"]["kind"]](draw, self.row["entropy"])
+        entropy = self.entropy(generator, parameters, samples, latent, others)
         energies = self.energy(samples, self.energy.split(energy))
         follows_energy = self.objective.generator_loss(energies + self.row["objective"]["offset"])
         loss = follows_energy - self.row["entropy"]["weight"] * entropy
@@ -163,8 +188,46 @@ class Pair:
         from_data, from_samples = (energies + self.row["objective"]["offset"]).tensor_split([n], 1)
         loss = self.objective.energy_loss(from_data, from_samples, weights)
         if penalised:
-            loss = loss + penalty * gradient_penalty(energies, x)
+            loss = loss + penalty * squared_norm(slopes_of(energies, x))
         return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)
+
+    def both_gradients(
+        self, generator: Tensor, energy: Tensor, latent: Tensor, others: Tensor, data: Tensor, penalty: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Eqs. 12 and 14 by one pass of the energy over the samples, with E(x+), E(x-) and H.
+
+        Both want the derivative of the same E(G(z)), by the weights and, with the other sign, by x: 9 times the work of
+        one net's forward pass in place of 13. Both nets' weights (S, P), z, those of the entropy's references, x+ and
+        the penalty's weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
+        """
+        of_generator, of_energy = self.generator.split(generator), self.energy.split(energy)
+        samples = self.generator(latent, of_generator)
+        entropy = self.entropy(generator, of_generator, samples, latent, others)
+        n, penalised = data.shape[1], self.row["objective"]["penalty"] > 0
+        x = torch.cat([data, samples.detach()], 1).requires_grad_()
+        energies = self.energy(x, of_energy)
+        loss = self.objective.energy_loss(*energies.tensor_split([n], 1))
+        if penalised:
+            slopes = slopes_of(energies, x)
+            loss = loss + penalty * squared_norm(slopes)
+            step, slope = gradient(loss, of_energy), slopes[:, n:].detach() / samples.shape[1]
+        else:
+            *by_weights, by_x = torch.autograd.grad(loss.sum(), [*of_energy.values(), x])
+            step, slope = join(by_weights), -by_x[:, n:]
+        loss = (samples * slope).flatten(1).sum(1) - self.row["entropy"]["weight"] * entropy
+        of_data, of_samples = energies.detach().tensor_split([n], 1)
+        return gradient(loss, of_generator), step, of_data.mean(1), of_samples.mean(1), entropy.detach()
+
+    def update_both(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of both nets from where both are: gives E(x+), E(x-) and H, (S,) each."""
+        weight = torch.tensor(self.penalty())
+        latent, others = self.draw_latent(), self.prior(self.references)
+        of_generator, of_energy, *measured = self.both_gradients(
+            self.generator.flat, self.energy.flat, latent, others, self.examples(), weight
+        )
+        self.descend("generator", of_generator)
+        self.descend("energy", of_energy)
+        return tuple(measured)
 
     def update_generator(self) -> tuple[Tensor, Tensor]:
         """One step of the generator: gives E(x-) and H, (S,) each."""
@@ -188,7 +251,8 @@ class Pair:
         return first * (last / first) ** (self.step / self.row["schedule"]["steps"]) if first else 0.0
 
     def descend(self, net: str, step: Tensor) -> None:
-        """One optimiser step on one net's weights alone, down the gradient `step` (S, P)."""
+        """One optimiser step on one net's weights alone, down the gradient `step` (S, P), averaged over processes."""
+        step = distributed.average_gradient(step)
         weights, clip = dict(self.nets())[net].flat, self.row["optimiser"]["clip"]
         weights.grad = step * clip_scale(step, clip).unsqueeze(1) if clip else step
         self.optimisers[net].step()
@@ -196,18 +260,39 @@ class Pair:
             self.averages[net].lerp_(weights, 1 - self.row["average"][net])
 
     def round(self) -> Tensor:
-        """One round of the schedule, generator first as in the lab's code; gives (S, 3), the columns of COLUMNS."""
+        """One round of the schedule; gives (S, 3), the columns of COLUMNS, of this process's part of the batch.
+
+        `alternating` is the lab's: the generator first, and the energy meets the samples of the new one.
+        """
         schedule = self.row["schedule"]
         left = 1 - self.step / schedule["steps"]
         for net, optimiser_ in self.optimisers.items():
             row = self.row["optimiser"]
             optimiser_.param_groups[0]["lr"] = row[f"{net}_rate"] * left ** row[f"{net}_decay"]
-        for _ in range(schedule["generator_steps"]):
-            _, entropy = self.update_generator()
-        for _ in range(schedule["energy_steps"]):
-            energy_data, energy_samples = self.update_energy()
+        if schedule["kind"] == "simultaneous":
+            energy_data, energy_samples, entropy = self.update_both()
+        else:
+            for _ in range(schedule["generator_steps"]):
+                _, entropy = self.update_generator()
+            for _ in range(schedule["energy_steps"]):
+                energy_data, energy_samples = self.update_energy()
         self.step += 1
         return torch.stack([energy_data, energy_samples, entropy], 1)
+
+    def spread(self) -> Tensor:
+        """Total variance of the last round's samples over that of the data: (S,), near 0 where all are alike."""
+        latent = self.prior(self.row["schedule"]["batch"]) if self.latent is None else self.latent
+        return whole_batch(self.sampled(latent)).flatten(2).var(1, correction=0).sum(1) / self.variance
+
+    def shown(self) -> Tensor:
+        """What the weights that are measured make of SHOWN fixed z, the first of a batch: (S, SHOWN, *shape).
+
+        Nothing is taken from the streams of the training.
+        """
+        n = max(SHOWN, self.row["schedule"]["batch"])
+        fixed = [torch.Generator(self.device).manual_seed(seed) for seed in self.row["seeds"]]
+        latent = torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in fixed])
+        return self.generate(self.averages.get("generator", self.generator.flat), latent)[:, :SHOWN]
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -218,6 +303,7 @@ class Pair:
             "averages": self.averages,
             "chains": self.chains,
             "streams": [stream.get_state() for stream in self.streams],
+            "examples": self.source.state(),
             "stream": torch.get_rng_state(),
             "device_stream": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
@@ -233,6 +319,10 @@ class Pair:
         self.chains = None if state["chains"] is None else state["chains"].to(self.device)
         for stream, saved in zip(self.streams, state["streams"], strict=True):
             stream.set_state(saved)
+        self.source.restore(state["examples"])
+        # What the first process has saved; noise inside the nets is each process's own.
+        if not distributed.is_first():
+            return
         torch.set_rng_state(state["stream"])
         if state["device_stream"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["device_stream"])
@@ -248,8 +338,19 @@ class Pair:
             nets = {net: ensemble.weights(index) for net, ensemble in self.nets()}
             for net, average in self.averages.items():
                 nets[f"{net}_average"] = dict(self.nets())[net].weights(index, average)
+            if self.row["generator"]["statistics"] == "fixed":
+                for name in ("generator", "generator_average"):
+                    if name in nets:
+                        nets[name] = self.with_fixed_statistics(seed, nets[name])
             result[seed] = nets
         return result
+
+    def with_fixed_statistics(self, seed: int, weights: Parameters) -> Parameters:
+        """A generator's state dictionary with the statistics of its batch norm as they are over many batches."""
+        _, generator = build(self.row, self.shape, seed)
+        generator.load_state_dict(weights)
+        fix_statistics(generator, self.row["schedule"]["batch"], torch.Generator().manual_seed(seed))
+        return generator.state_dict()
 
 
 def optimiser(row: dict[str, Any], net: str, ensemble: Ensemble) -> torch.optim.Optimizer:

@@ -248,6 +248,25 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             yield f"{key}.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none"
         if not planar and row["negative"]["kind"] != "generator":
             yield f"{key}.negative.kind is '{row['negative']['kind']}', which is for points: write generator"
+        if planar and row["flips"]:
+            yield f"{key}.flips is true, and its data are points: write false"
+        schedule, negative = row["schedule"], row["negative"]
+        if schedule["kind"] == "simultaneous":
+            here = f"{key}.schedule is simultaneous, which is one update of each net from the same samples:"
+            if schedule["generator_steps"] != 1 or schedule["energy_steps"] != 1:
+                yield f"{here} write 1 for generator_steps and energy_steps"
+            if negative["kind"] != "generator" or not negative["reuse_latent"] or negative["importance"]:
+                yield f"{here} write negative: {{kind: generator, reuse_latent: true, importance: null}}"
+            if row["objective"]["kind"] != "dual":
+                yield f"{here} its two losses have to be one, write objective.kind dual or schedule.kind alternating"
+        if row["devices"] > 1:
+            if schedule["batch"] % row["devices"]:
+                yield (
+                    f"{key}.schedule.batch is {schedule['batch']}, and {row['devices']} devices cannot have equal "
+                    f"parts of it: write a multiple"
+                )
+            if negative["kind"] != "generator" or negative["importance"]:
+                yield f"{key}.devices is {row['devices']}, and its negative phase is for one: write 1"
     for branch, shown in parameters["branches"].items():
         for figure in KINDS_SHOWN:
             for name in shown[figure]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddgm.datasets import two_d
-from ddgm.experiment import describe, load, provenance
+from ddgm.experiment import describe, load, provenance, to_pixels
 from ddgm.generator import Generator, prior
 from ddgm.whole_file import whole_file
 
@@ -45,12 +45,6 @@ def interpolate(generator: Generator, rows: int, steps: int, batch: int, stream:
     for weight in torch.linspace(0, 1, steps):
         columns.append(generator(torch.cat([torch.lerp(start, end, weight), z[rows:]]))[:rows])
     return torch.stack(columns, 1)
-
-
-def to_pixels(x: Tensor, limits: tuple[float, float]) -> NDArray[np.uint8]:
-    """Floats from low to high to uint8 pixels, rounded, with what lies outside cut off."""
-    low, high = limits
-    return ((x - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def grid(half_width: float, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

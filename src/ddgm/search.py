@@ -88,7 +88,7 @@ def try_once(
         model, table = Path(folder) / "model", Path(folder) / "table.csv"
         model.mkdir()
         try:
-            train(name, row, array, model, Path(folder) / "state.pt", threads)
+            train(name, row, array, model, Path(folder) / "state", threads)
         except UserError:
             return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
         evaluate(name, model, table)

@@ -1,6 +1,7 @@
 """The training loop: rounds to the last step, progress, stopping, resuming, and the model that is left."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,118 +15,196 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ddgm import checkpoint, provenance
+from ddgm import checkpoint, distributed, provenance
 from ddgm.datasets.prepared import source_of
 from ddgm.errors import UserError
 from ddgm.experiment import (
     EXPERIMENT,
     HISTORY,
+    PROGRESS,
     PROVENANCE,
     SNAPSHOTS,
     WEIGHTS,
     describe,
     save_snapshots,
     save_weights,
+    to_pixels,
 )
 from ddgm.pair import COLUMNS, Pair
 from ddgm.progress import Progress, log
 from ddgm.whole_file import whole_file
 
 REPORT_STEPS = 50
+# Asked to end by SIGTERM, as a cluster does before it takes a machine away: sysexits' "try again".
+TRY_AGAIN = 75
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA if there is one, else the CPU. Raises UserError for cuda where there is none."""
+    """`auto` is CUDA if there is one, else the CPU. Raises UserError for cuda where there is none.
+
+    Of several processes on a machine each has a device of its own.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda' and PyTorch sees no CUDA device here: write 'auto' or 'cpu'")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if distributed.local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"process {distributed.local_rank()} of this machine has no GPU to itself, PyTorch sees "
+            f"{torch.cuda.device_count()}: write as many devices, or device 'cpu'"
+        )
+    return torch.device("cuda", distributed.local_rank())
+
+
+def choose_arithmetic(row: dict[str, Any]) -> None:
+    """TF32 only where `precision` asks for it; with `deterministic`, none but operations that repeat to the bit."""
+    # PyTorch's convolutions on a GPU round to TF32 unless they are told not to.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = row["precision"] == "tf32"
+    torch.backends.cudnn.benchmark = not row["deterministic"]
+    if row["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(row["deterministic"])
+
+
+def refuse_processes(name: str, row: dict[str, Any]) -> None:
+    """UserError where an experiment cannot be shared by as many processes as there are."""
+    count, batch = distributed.processes(), row["schedule"]["batch"]
+    if count == 1:
+        return
+    if batch % count:
+        raise UserError(
+            f"{name}: schedule.batch is {batch}, and {count} processes cannot have equal parts of it: write a multiple"
+        )
+    if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
+        raise UserError(
+            f"{name}: its negative phase looks at the whole batch, and is for one process: write devices: 1"
+        )
 
 
 class Run:
     """One experiment from its first step, or from where it was interrupted, to its last."""
 
-    def __init__(self, name: str, row: dict[str, Any], array: Path, state_path: Path, device: torch.device) -> None:
+    def __init__(
+        self, name: str, row: dict[str, Any], array: Path, state_path: Path, device: torch.device, kept: int = 2
+    ) -> None:
         try:
-            data = torch.from_numpy(np.load(array))
+            data = np.load(array, mmap_mode="r")
         except (ValueError, EOFError):
             raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
-        self.name, self.row, self.device, self.state_path = name, row, device, state_path
+        self.name, self.row, self.device, self.state_path, self.kept = name, row, device, state_path, kept
         self.source = source_of(array)
         self.about = {"row": row, "data": provenance.checksum(array), "device": device.type}
         self.pair = Pair(row, data, device)
         self.history: list[list[float]] = []
         self.pending: list[Tensor] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
+        self.pictures: dict[int, Tensor] = {}
         self.seconds = 0.0
         state = checkpoint.load(state_path, self.about)
         if state is not None:
             self.pair.restore(state["pair"])
             self.history, self.seconds = state["history"], state["seconds"]
-            self.snapshots = state["snapshots"]
+            self.snapshots, self.pictures = state["snapshots"], state["pictures"]
             self.pending = [value.to(device) for value in state["pending"]]
             if state["code"] != provenance.code_version():
                 log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with another")
 
     def save(self) -> None:
-        """Write the state to resume from. Raises UserError in place of saving one that has diverged."""
+        """Write the state to resume from. Raises UserError in place of saving one that has diverged.
+
+        Of several processes the first writes for all.
+        """
         if self.pending:
             self.refuse_divergence(torch.stack(self.pending).cpu())
+        if not distributed.is_first():
+            return
         state = {
             "code": provenance.code_version(),
             "pair": self.pair.state(),
             "history": self.history,
             "pending": self.pending,
             "snapshots": self.snapshots,
+            "pictures": self.pictures,
             "seconds": self.seconds,
         }
-        checkpoint.save(self.state_path, self.about, state)
+        checkpoint.save(self.state_path, self.pair.step, self.about, state, self.kept)
 
-    def go(self, last: int, checkpoint_minutes: float, stop: Callable[[], bool]) -> None:
+    def go(self, last: int, checkpoint_minutes: float, stop: Callable[[], int]) -> None:
         """Rounds until step `last` or until `stop()`; the state is saved every `checkpoint_minutes`."""
         steps = self.row["schedule"]["steps"]
-        kept = snapshot_steps(steps, self.row["schedule"]["snapshots"])
+        kept = moments(steps, self.row["schedule"]["snapshots"])
+        shown = moments(steps, self.row["schedule"]["pictures"])
         started = saved = time.monotonic()
         before = self.seconds
         with Progress(self.name, steps, self.pair.step) as bar:
-            while self.pair.step < last and not stop():
+            while self.pair.step < last and not self.stopped(stop):
                 self.pending.append(self.pair.round())
                 if self.pair.step in kept:
                     self.snapshots[self.pair.step] = self.pair.measured()
+                if self.pair.step in shown:
+                    self.pictures[self.pair.step] = self.pair.shown().cpu()
                 if self.pair.step % REPORT_STEPS == 0 or self.pair.step == steps:
                     mean = self.report()
                     bar.show(self.pair.step, "E(x+) {:.4g}  E(x-) {:.4g}  H {:.4g}".format(*mean))
                     self.seconds = before + time.monotonic() - started
-                    if time.monotonic() - saved > 60 * checkpoint_minutes:
+                    if distributed.any_says(time.monotonic() - saved > 60 * checkpoint_minutes, self.device):
                         self.save()
                         saved = time.monotonic()
         self.seconds = before + time.monotonic() - started
 
+    def stopped(self, stop: Callable[[], int]) -> bool:
+        """Whether to stop before the next round: between reports one process alone may decide that."""
+        if distributed.processes() == 1:
+            return bool(stop())
+        return self.pair.step % REPORT_STEPS == 0 and distributed.any_says(bool(stop()), self.device)
+
     def report(self) -> list[float]:
         """A row of history a seed, means over the steps since the last report; gives the means over seeds."""
         # One read for all steps: reading every loss would make a GPU wait at each.
-        values = torch.stack(self.pending).cpu()
+        values = distributed.mean_over_processes(torch.stack(self.pending)).cpu()
+        spread = self.pair.spread().cpu()
         self.refuse_divergence(values)
+        self.refuse_collapse(values, spread)
         self.pending = []
-        means = values.mean(0)
+        means = torch.cat([values.mean(0), spread.unsqueeze(1)], 1)
         self.history += [
             [seed, self.pair.step, *row] for seed, row in zip(self.row["seeds"], means.tolist(), strict=True)
         ]
-        return means.mean(0).tolist()
+        return means[:, : len(COLUMNS)].mean(0).tolist()
 
     def refuse_divergence(self, values: Tensor) -> None:
         """UserError at the first value that is not a finite number; values (steps, S, 3)."""
         broken = (~torch.isfinite(values)).nonzero()
-        if not len(broken):
-            return
-        offset, index, column = broken[0].tolist()
-        step = self.pair.step - len(values) + offset + 1
-        saved = self.state_path.exists()
-        kept = f"the last good state is {self.state_path}" if saved else "no state had been saved by then"
-        what = f"{COLUMNS[column]} is {values[offset, index, column].item()}"
-        raise UserError(
-            f"{self.name}, seed {self.row['seeds'][index]}: {what} at step {step} ({kept}): "
-            f"lower the rates, raise objective.penalty or set optimiser.clip"
-        )
+        if len(broken):
+            offset, index, column = broken[0].tolist()
+            step = self.pair.step - len(values) + offset + 1
+            what = f"{COLUMNS[column]} is {values[offset, index, column].item()} at step {step}"
+            self.refuse(index, what, "lower the rates, raise objective.penalty or set optimiser.clip")
+
+    def refuse_collapse(self, values: Tensor, spread: Tensor) -> None:
+        """UserError for energies (steps, S, 3) or a spread of samples (S,) beyond what the row's `watch` allows."""
+        largest, least = self.row["watch"]["energy"], self.row["watch"]["spread"]
+        energies = values[:, :, :2].abs().amax((0, 2))
+        for index in range(len(spread)):
+            if largest is not None and energies[index] > largest:
+                what = (
+                    f"an energy of {energies[index]:.3g} is beyond watch.energy ({largest:g}) at step {self.pair.step}"
+                )
+                self.refuse(index, what, "lower the energy's rate, raise objective.penalty, or write a larger bound")
+            if least is not None and spread[index] < least:
+                what = (
+                    f"all samples are alike at step {self.pair.step}, their variance is {spread[index]:.2g} times the "
+                    f"data's and watch.spread {least:g}"
+                )
+                self.refuse(
+                    index, what, "lower the energy's rate, raise objective.penalty or entropy.weight, or write null"
+                )
+
+    def refuse(self, index: int, what: str, advice: str) -> None:
+        """The UserError about one seed, with the state that is left."""
+        saved = checkpoint.newest(self.state_path)
+        kept = f"the last good state is {saved}" if saved else "no state had been saved by then"
+        raise UserError(f"{self.name}, seed {self.row['seeds'][index]}: {what} ({kept}): {advice}")
 
     def finish(self, directory: Path) -> None:
         """Write the model: weights, history, the experiment and its provenance."""
@@ -137,15 +216,19 @@ class Run:
                 )
         # Nothing is lost if the disk fills here, and a model is there with all its files or with none.
         self.save()
-        files = [directory / name for name in (EXPERIMENT, PROVENANCE, HISTORY, SNAPSHOTS, WEIGHTS)]
+        if not distributed.is_first():
+            return
+        files = [directory / name for name in (EXPERIMENT, PROVENANCE, HISTORY, PROGRESS, SNAPSHOTS, WEIGHTS)]
         remove(files)
         try:
             save_weights(directory, weights)
             save_snapshots(directory, self.snapshots)
             with whole_file(directory / HISTORY) as path:
-                table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS])
+                table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS, "spread"])
                 table.astype({"seed": int, "step": int}).to_csv(path, index=False, float_format="%.7g")
-            shape = list(self.pair.data.shape[1:])
+            with whole_file(directory / PROGRESS) as path:
+                np.savez_compressed(path, **self.progress())
+            shape = list(self.pair.shape)
             for file, content in (
                 (PROVENANCE, provenance.of_run(self.about["data"], self.source, self.device, self.seconds)),
                 (EXPERIMENT, {"name": self.name, "shape": shape, "row": self.row}),
@@ -157,9 +240,17 @@ class Run:
             raise
         log.info(f"{self.name}: {self.pair.step} steps in {self.seconds:.0f} s, saved in {directory}")
 
+    def progress(self) -> dict[str, np.ndarray]:
+        """The same z along training: `steps` (T,), `samples` (T, S, n, *shape), uint8 or points, and `source`."""
+        limits = self.row["range"]
+        kept = [x.numpy() if limits is None else to_pixels(x, limits) for x in self.pictures.values()]
+        none = np.zeros((0, len(self.row["seeds"]), 0, *self.pair.shape), np.float32 if limits is None else np.uint8)
+        samples = np.stack(kept) if kept else none
+        return {"steps": np.array(list(self.pictures), int), "samples": samples, "source": np.array(self.source)}
 
-def snapshot_steps(steps: int, count: int) -> set[int]:
-    """After which steps the weights are kept: `count` from a 500th of the training to its end, in equal ratios."""
+
+def moments(steps: int, count: int) -> set[int]:
+    """After which steps something is kept: `count` from a 500th of the training to its end, in equal ratios."""
     return set(np.geomspace(max(1, steps / 500), steps, count).round().astype(int).tolist())
 
 
@@ -178,24 +269,29 @@ def train(
     threads: int = 1,
     restart: bool = False,
     checkpoint_minutes: float = 5.0,
+    checkpoints: int = 2,
     until: int | None = None,
 ) -> None:
     """Train all seeds of experiment `name` on the prepared `array`; leave a model in `directory`.
 
-    The state to resume from is kept at `state_path`, every `checkpoint_minutes` and when interrupted, and removed at
-    the end. `until` stops after so many steps and leaves the state. Raises UserError when a loss is no longer a
-    finite number, naming the step and the seed, and when `directory` or the state belongs to other parameters, and
-    KeyboardInterrupt when it was asked to stop, after the state has been saved.
+    The states to resume from are kept in the folder `state_path`, the newest `checkpoints` of them, one every
+    `checkpoint_minutes` and when interrupted, and removed at the end. `until` stops after so many steps and leaves
+    the state. Raises UserError when a loss is no longer a finite number or the row's `watch` sees a collapse, naming
+    the step and the seed, and when `directory` or the state belongs to other parameters; KeyboardInterrupt when Ctrl-C
+    was pressed, SystemExit(TRY_AGAIN) at a SIGTERM, both after the state has been saved. Started by torchrun, it
+    trains together with the other processes.
     """
     refuse_other_model(directory, name, row, restart)
-    with checkpoint.only_trainer(state_path), stop_asked() as stop:
+    device = choose_device(row["device"])
+    with distributed.together(device), checkpoint.only_trainer(state_path), stop_asked() as stop:
+        refuse_processes(name, row)
         if restart:
-            state_path.unlink(missing_ok=True)
+            checkpoint.remove(state_path)
         torch.set_num_threads(threads)
-        device = choose_device(row["device"])
+        choose_arithmetic(row)
         for line in provenance.opening_lines(name, row, array, device, threads):
             log.info(line)
-        run = Run(name, row, array, state_path, device)
+        run = Run(name, row, array, state_path, device, checkpoints)
         if run.pair.step:
             log.info(f"going on from step {run.pair.step}, saved in {state_path}")
         steps = row["schedule"]["steps"]
@@ -204,20 +300,23 @@ def train(
             run.save()
             log.info(f"{name}: stopped after step {run.pair.step}; the same command goes on from there")
             if stop():
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt if stop() == signal.SIGINT else SystemExit(TRY_AGAIN)
             return
         run.finish(directory)
-        state_path.unlink(missing_ok=True)
+        checkpoint.remove(state_path)
 
 
 @contextmanager
-def stop_asked() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, or a SIGTERM, is noted and answered between two rounds, so that the state saved is a whole one."""
-    asked = False
+def stop_asked() -> Iterator[Callable[[], int]]:
+    """Ctrl-C, or a SIGTERM, is noted and answered between two rounds, so that the state saved is a whole one.
+
+    Gives a function that says which signal came, or 0.
+    """
+    asked = 0
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        asked = True
+        asked = number
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

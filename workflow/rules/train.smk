@@ -8,6 +8,7 @@ rule train:
         weights="results/{branch}/models/{experiment}/weights.safetensors",
         snapshots="results/{branch}/models/{experiment}/snapshots.safetensors",
         history="results/{branch}/models/{experiment}/history.csv",
+        progress="results/{branch}/models/{experiment}/progress.npz",
         experiment="results/{branch}/models/{experiment}/experiment.json",
         provenance="results/{branch}/models/{experiment}/provenance.json",
     log:

@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 
 
-def gradient_penalty(energies: Tensor, x: Tensor) -> Tensor:
-    """E[‖∂E(x)/∂x‖²] over the rows of x: energies (S, N) of x (S, N, *shape), which requires a gradient -> (S,)."""
-    (gradient,) = torch.autograd.grad(energies.sum(), x, create_graph=True)
-    return gradient.flatten(2).square().sum(2).mean(1)
+def slopes_of(energies: Tensor, x: Tensor) -> Tensor:
+    """∂E(x)/∂x at each row, on the graph: energies (S, N) of x (S, N, *shape), which requires a gradient."""
+    return torch.autograd.grad(energies.sum(), x, create_graph=True)[0]
+
+
+def squared_norm(slopes: Tensor) -> Tensor:
+    """E[‖∂E(x)/∂x‖²] over the rows: (S, N, *shape) -> (S,)."""
+    return slopes.flatten(2).square().sum(2).mean(1)
