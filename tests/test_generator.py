@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddgm.generator import BatchNorm, build_generator, prior
+from ddgm.generator import BatchNorm, build_generator, fix_statistics, prior
 
 DENSE = {
     "kind": "dense", "latent": 4, "hidden": [16, 8], "activation": "relu", "output": "none", "noise": 0.0,
@@ -55,3 +55,31 @@ def test_the_prior_is_uniform_on_minus_one_to_one_and_repeats_with_its_stream():
     assert z.mean().abs() < 0.01
     assert z.var().item() == pytest.approx(1 / 3, abs=0.01)
     assert torch.equal(z[:5], prior(5, 3, torch.Generator().manual_seed(1))[:5])
+
+
+def test_with_fixed_statistics_a_sample_does_not_depend_on_the_others():
+    row = {**DENSE, "latent": 4, "hidden": [16, 8], "statistics": "fixed"}
+    generator = build_generator(row, (2,))
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    fix_statistics(generator, 64, torch.Generator().manual_seed(0))
+    z = prior(64, 4, torch.Generator().manual_seed(1))
+    by_batch = generator(z)
+    generator.eval()
+    torch.testing.assert_close(generator(z[:1]), generator(z)[:1])
+    # A batch's own statistics scatter about the fixed ones.
+    assert (generator(z) - by_batch).abs().mean() < 0.2 * by_batch.std()
+    assert not torch.allclose(generator(z), by_batch)
+
+
+def test_fixed_statistics_are_the_priors_moments():
+    """Of one layer, exactly: z ~ U(-1, 1) has mean 0 and variance 1/3."""
+    row = {**DENSE, "latent": 3, "hidden": [3], "statistics": "fixed"}
+    generator = build_generator(row, (2,))
+    with torch.no_grad():
+        next(generator.parameters()).copy_(torch.diag(torch.tensor([1.0, 2.0, 3.0])))
+    fix_statistics(generator, 1000, torch.Generator().manual_seed(0))
+    layer = next(layer for layer in generator.modules() if isinstance(layer, BatchNorm))
+    torch.testing.assert_close(layer.mean, torch.zeros(3), rtol=0, atol=0.03)
+    torch.testing.assert_close(layer.variance, torch.tensor([1.0, 4.0, 9.0]) / 3, rtol=0.02, atol=0)

@@ -21,7 +21,7 @@ from ddgm.experiment import build
 from ddgm.generator import prior
 from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
-from ddgm.training import Run, train
+from ddgm.training import Run, choose_arithmetic, train
 
 CPU = torch.device("cpu")
 
@@ -302,6 +302,69 @@ def test_a_damaged_model_is_refused_in_one_sentence(file, sentence, planar_row, 
         ddgm.load(tmp_path / "model")
 
 
+def test_the_newest_states_are_kept_and_a_damaged_one_is_passed_over(planar_row, planar_data, tmp_path):
+    """Killed while the disk loses what it has not written, a training goes on from the state before."""
+    planar_row["schedule"]["steps"] = 300
+    array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
+    train("x", planar_row, array, tmp_path / "whole", tmp_path / "state" / "whole")
+    train("x", planar_row, array, tmp_path / "model", states, checkpoint_minutes=0.0, checkpoints=3, until=250)
+    assert sorted(path.stem for path in states.iterdir()) == ["000000150", "000000200", "000000250"]
+    newest = states / "000000250.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train("x", planar_row, array, tmp_path / "model", states)
+    for file in ("weights.safetensors", "history.csv"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
+    assert not states.exists(), "nothing to go on from is left"
+
+
+def test_an_energy_beyond_the_bound_stops_a_training_and_is_named(planar_row, planar_data, tmp_path):
+    planar_row["watch"]["energy"] = 1e-3
+    with pytest.raises(UserError, match=r"x, seed 0: an energy of .* is beyond watch.energy \(0.001\) at step 30"):
+        train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "state" / "x")
+    assert not (tmp_path / "model").exists()
+
+
+def test_samples_that_are_all_alike_stop_a_training(image_row, image_data, tmp_path):
+    """A generator whose first layer is 0 makes of every z one picture: the collapse on the mean image."""
+    array = saved_array(tmp_path, image_data)
+    image_row["optimiser"]["generator_rate"] = 1e-12
+    run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
+    run.go(10, 5.0, lambda: 0)
+    assert run.history[-1][-1] > 1e-3, "the spread is the history's last column"
+    run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
+    run.pair.generator.flat.zero_()
+    with pytest.raises(UserError, match=r"x, seed 0: all samples are alike at step 10, their variance is 0 times"):
+        run.go(10, 5.0, lambda: 0)
+    image_row["watch"]["spread"] = None
+    run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
+    run.pair.generator.flat.zero_()
+    run.go(10, 5.0, lambda: 0)
+
+
+def test_the_same_z_are_shown_along_training(image_row, image_data, tmp_path):
+    image_row["schedule"].update(steps=40, pictures=3)
+    array = saved_array(tmp_path, image_data)
+    train("x", image_row, array, tmp_path / "model", tmp_path / "state" / "x")
+    with np.load(tmp_path / "model" / "progress.npz") as progress:
+        steps, samples = progress["steps"].tolist(), progress["samples"]
+    assert steps == [1, 6, 40] and samples.shape == (3, 1, 16, 3, 16, 16) and samples.dtype == np.uint8
+    assert np.ptp(samples.astype(int), axis=0).max() > 20, "what the same z give changes"
+    # Looking takes nothing from the streams of the training.
+    image_row["schedule"]["pictures"] = 0
+    train("x", image_row, array, tmp_path / "unseen", tmp_path / "state" / "x")
+    weights = [(tmp_path / folder / "weights.safetensors").read_bytes() for folder in ("model", "unseen")]
+    assert weights[0] == weights[1]
+
+
+def test_deterministic_operations_and_tf32_are_what_a_row_asks_for(planar_row):
+    try:
+        choose_arithmetic({**planar_row, "deterministic": True, "precision": "tf32"})
+        assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.allow_tf32
+    finally:
+        choose_arithmetic(planar_row)
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.allow_tf32
+
+
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):
     (tmp_path / "state" / "x").mkdir(parents=True)
     (tmp_path / "state" / "x" / "000000007.pt").write_bytes(b"not a checkpoint")
@@ -320,6 +383,33 @@ def test_cuda_asked_for_where_there_is_none_is_refused(planar_row, planar_data, 
             tmp_path / "m",
             tmp_path / "state" / "x",
         )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kind", ["alternating", "simultaneous"])
+def test_a_round_on_a_gpu_waits_for_nothing(kind, image_row, image_data):
+    """A call that makes the CPU wait for the GPU in the inner loop raises."""
+    image_row["schedule"]["kind"] = kind
+    image_row["negative"]["reuse_latent"] = True
+    pair = Pair(image_row, image_data, torch.device("cuda"))
+    pair.round()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pair.round()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_deterministic_training_repeats_to_the_bit_on_a_gpu(image_row, image_data, tmp_path):
+    row = {**image_row, "device": "cuda", "deterministic": True}
+    array = saved_array(tmp_path, image_data)
+    for name in ("one", "two"):
+        train("x", row, array, tmp_path / name, tmp_path / "state" / name)
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.gpu
@@ -385,9 +475,9 @@ def test_a_killed_training_goes_on_to_the_bit(number, planar_row, planar_data, t
 def test_a_second_trainer_of_one_run_is_refused_with_what_to_type(planar_row, planar_data, tmp_path):
     planar_row["schedule"]["steps"] = 100000
     array = saved_array(tmp_path, planar_data)
-    running = start_trainer(planar_row, array, tmp_path, 5.0)
+    running, lock = start_trainer(planar_row, array, tmp_path, 5.0), tmp_path / "state" / "x.lock"
     try:
-        wait_for(lambda: (tmp_path / "x.lock").exists() and (tmp_path / "x.lock").read_text().strip())
+        wait_for(lambda: lock.exists() and lock.read_text().strip())
         with pytest.raises(UserError, match=rf"process {running.pid} is training x already: .*'kill {running.pid}'"):
             train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     finally:

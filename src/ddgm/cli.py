@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddgm import parameters
-from ddgm.errors import UserError
+from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.progress import start_log
 
 FIGURES = [
@@ -58,7 +58,7 @@ def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     row = parameters.select(params, f"experiments.{args.experiment}")
     if row["devices"] > 1 and not started_by_torchrun():
-        sys.exit(run_on_devices(row["devices"], sys.argv[1:]))
+        sys.exit(run_on_devices(row["devices"], sys.argv[1:], TRY_AGAIN))
     from ddgm.training import train as train_all
 
     train_all(

@@ -1,4 +1,7 @@
-"""The one exception that a user's mistake, or a fault outside the code, becomes."""
+"""What ends a command: a user's mistake, or a machine that is taken away."""
+
+# sysexits' "try again": what a training says that was asked to end, and has saved its state.
+TRY_AGAIN = 75
 
 
 class UserError(Exception):

@@ -1,10 +1,10 @@
-"""One command on several devices: torchrun around itself, which an experiment with `devices` above 1 starts."""
+"""One command on several devices: torchrun's launcher around itself, for an experiment with `devices` above 1."""
 
 import os
 import signal
-import subprocess
 import sys
-from types import FrameType
+
+SHUTDOWN = 300  # seconds that processes asked to end have to save what they have
 
 
 def started_by_torchrun() -> bool:
@@ -12,23 +12,25 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def run_on_devices(devices: int, arguments: list[str]) -> int:
-    """Run `ddgm ARGUMENTS` as so many processes of this machine; gives the exit code.
+def run_on_devices(devices: int, arguments: list[str], try_again: int) -> int:
+    """Run `ddgm ARGUMENTS` as so many processes of this machine, which torchrun starts and ends; gives the exit code.
 
-    A signal goes on to torchrun, and from there to each process. Torchrun itself says 1 whatever its processes say:
-    asked to end, the code is that of a training that can be run again.
+    Asked to end by a SIGTERM, that is `try_again`: each process has saved its state by then.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
-    # A session of its own: Ctrl-C at the terminal would reach every process twice.
-    run = subprocess.Popen([*command, "-m", "ddgm", *arguments], start_new_session=True)
-    asked = 0
+    # By its Python interface: the command takes what begins as one of its options for its own.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = number
-        run.send_signal(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
-    code = run.wait()
-    return {signal.SIGTERM: 75, signal.SIGINT: 130}.get(asked, code) if code else 0
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=devices, run_id="ddgm", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, shutdown_timeout=SHUTDOWN,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)("-m", "ddgm", *arguments)
+    except ChildFailedError:
+        # The process that speaks has said why.
+        return 1
+    except SignalException as asked:
+        return {signal.SIGTERM: try_again, signal.SIGINT: 130}.get(asked.sigval, 1)
+    return 0

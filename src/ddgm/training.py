@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddgm import checkpoint, distributed, provenance
 from ddgm.datasets.prepared import source_of
-from ddgm.errors import UserError
+from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.experiment import (
     EXPERIMENT,
     HISTORY,
@@ -35,8 +35,6 @@ from ddgm.progress import Progress, log
 from ddgm.whole_file import whole_file
 
 REPORT_STEPS = 50
-# Asked to end by SIGTERM, as a cluster does before it takes a machine away: sysexits' "try again".
-TRY_AGAIN = 75
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,0 +1,145 @@
+"""Several processes that train one pair: what they leave is what one process leaves, up to rounding."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ddgm.pair import Pair
+from ddgm.training import train
+
+NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
+TRAIN = """
+import json, sys
+from pathlib import Path
+from ddgm.errors import UserError
+from ddgm.progress import start_log
+from ddgm.training import train
+row, array, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+start_log(None)
+try:
+    train("x", row, array, folder / "model", folder / "state" / "x")
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def together(row, array, folder, processes=2):
+    """`train` by so many processes under torchrun."""
+    folder.mkdir(exist_ok=True)
+    (folder / "train_together.py").write_text(TRAIN)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+        str(folder / "train_together.py"), json.dumps(row), str(array), str(folder),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.fixture
+def array(tmp_path, image_data):
+    np.save(tmp_path / "train.npy", image_data.numpy())
+    return tmp_path / "train.npy"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "entropy"),
+    [
+        ("alternating", {"kind": "batch_norm_sum", "weight": 0.01}),
+        (
+            "simultaneous",
+            {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5},
+        ),
+    ],
+)
+def test_two_processes_do_what_one_does(schedule, entropy, image_row, image_data, array, tmp_path):
+    """Batch norm, the entropy of the samples and the gradients see the whole batch, whoever holds it."""
+    image_row["schedule"].update(kind=schedule, steps=8, pictures=2)
+    image_row["negative"]["reuse_latent"] = schedule == "simultaneous"
+    image_row |= {"entropy": entropy, "seeds": [0, 1], "flips": True}
+    # Adam's first steps have the size of the rate whatever the gradient's, and rounding would decide their sign: with
+    # an eps like this they are in proportion to it.
+    image_row["optimiser"].update(eps=1.0, energy_rate=0.1, generator_rate=0.1)
+    train("x", image_row, array, tmp_path / "one", tmp_path / "state" / "one")
+    running = together(image_row, array, tmp_path / "two")
+    _, said = running.communicate(timeout=300)
+    assert running.returncode == 0, said
+    one, two = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "one", tmp_path / "two" / "model"))
+    assert one.keys() == two.keys()
+    start = Pair(image_row, image_data, torch.device("cpu")).weights()
+    moved = [(one[f"0.{net}.{name}"] - w).abs().max() for net in start[0] for name, w in start[0][net].items()]
+    assert np.median(moved) > 1e-3, "far beyond the tolerance below"
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
+    curves = [pd.read_csv(folder / "history.csv") for folder in (tmp_path / "one", tmp_path / "two" / "model")]
+    np.testing.assert_allclose(*curves, rtol=1e-3, atol=1e-4)
+    shown = [np.load(f / "progress.npz")["samples"].astype(int) for f in (tmp_path / "one", tmp_path / "two" / "model")]
+    assert np.abs(shown[0] - shown[1]).max() <= 1
+
+
+def test_processes_asked_to_end_save_one_state_and_go_on_from_it(image_row, array, tmp_path):
+    image_row["schedule"]["steps"] = 100000
+    running = together(image_row, array, tmp_path / "two")
+    states = tmp_path / "two" / "state"
+    deadline = time.monotonic() + 120
+    while not (states / "x.lock").exists() or not (states / "x.lock").read_text().strip():
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.1)
+    time.sleep(3)
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=60)
+    (state,) = (states / "x").glob("*.pt")
+    step = int(state.stem)
+    assert step > 0 and step % 50 == 0, "where every process looks whether one was asked"
+    image_row["schedule"]["steps"] = step + 5
+    # The row has changed, which a state belongs to: said by one process, and the code is an error's.
+    running = together(image_row, array, tmp_path / "two")
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1 and f"was made with row.schedule.steps = 100000, and now it is {step + 5}" in said
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(image_row, array, tmp_path):
+    image_row["schedule"]["batch"] = 9
+    running = together(image_row, array, tmp_path / "two")
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "schedule.batch is 9, and 2 processes cannot have equal parts of it: write a multiple" in said
+    assert not (tmp_path / "two" / "model").exists()
+
+
+@pytest.mark.parametrize("ending", ["finished", "asked to end"])
+def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_path):
+    """`ddgm train` starts torchrun by itself; asked to end, its code is that of a training to run again."""
+    row = parameters["experiments"]["toy_four_spin"]
+    row["devices"] = 2
+    row["schedule"]["steps"] = 100 if ending == "finished" else 100000
+    (tmp_path / "data/prepared/four_spin").mkdir(parents=True)
+    points = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32)
+    np.save(tmp_path / "data/prepared/four_spin/train.npy", points)
+    command = [sys.executable, "-m", "ddgm", "train", "toy_four_spin", "--branch", "toy", "--log", "train.log"]
+    given = json.dumps({"experiments.toy_four_spin": row})
+    running = subprocess.Popen([*command, "--params", given], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    if ending == "finished":
+        _, said = running.communicate(timeout=120)
+        assert running.returncode == 0, said
+        assert (tmp_path / "results/toy/models/toy_four_spin/weights.safetensors").exists()
+        assert said.count("experiment toy_four_spin") == 1, "one of the two speaks"
+        return
+    lock = tmp_path / "results/toy/state/toy_four_spin.lock"
+    deadline = time.monotonic() + 120
+    while not lock.exists() or not lock.read_text().strip():
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.1)
+    time.sleep(3)
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=60)
+    assert running.returncode == 75
+    assert len(list((tmp_path / "results/toy/state/toy_four_spin").glob("*.pt"))) == 1
