@@ -50,6 +50,7 @@ bench: setup ## speed and memory beside a plain loop (FACES=a folder with CelebA
 	python benchmarks/preparation.py $(FACES)
 	python benchmarks/preparation.py $(FACES) --memory
 	python benchmarks/training.py
+	python benchmarks/images.py
 	python workflow/publish.py tables
 
 format: setup ## rewrite the sources in the house's format

@@ -1,0 +1,240 @@
+"""How fast the convolutional pair of Figure 4 trains, beside the plain loop a PyTorch user would write.
+
+python benchmarks/images.py [--repeats 5] [--steps 2] [--batch 16] [--threads 2]
+
+The row is `celeba` of params.yaml, at its full width. The plain loop has the shape of PyTorch's DCGAN example with
+these nets: float32, torch's own layers, a DataLoader, two separate updates by `backward()` and one optimiser a net. All
+train in one process, in turn, `repeats` times; rates are medians of image pairs (a datum and a sample) a second, and
+ratios those of neighbouring runs. Before anything is timed, the plain nets must compute what ours do. The share is that
+of the multiply-adds which the update needs, times the rate, in what the device reaches at multiplying large matrices.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from result import write
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+from torch.utils.data import DataLoader, Dataset
+
+from ddgm import parameters
+from ddgm.pair import Pair
+
+SHAPE = (3, 64, 64)
+PLAIN = "plain PyTorch"
+# Forward passes' worth of work a pair of images: of the generator, and of the energy.
+WORK = {"alternating": (4, 8), "simultaneous": (3, 6)}
+KINDS = {
+    "ddgm": {},
+    "ddgm, simultaneous": {"schedule.kind": "simultaneous"},
+    "ddgm, bfloat16": {"precision": "bfloat16"},
+    "ddgm, bfloat16, simultaneous": {"precision": "bfloat16", "schedule.kind": "simultaneous"},
+}
+MATRIX = {"cpu": 2048, "cuda": 8192}
+
+
+class Faces(Dataset):
+    """uint8 pictures as floats from -1 to 1, one at a time."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.pixels[index]).float() / 127.5 - 1
+
+
+class PlainLoop:
+    """The lab's nets and schedule, as anybody would write them."""
+
+    def __init__(self, row: dict[str, Any], pixels: np.ndarray, device: torch.device) -> None:
+        self.row, self.device = row, device
+        wide, deep = row["generator"]["hidden"], row["energy"]["hidden"]
+        layers: list[nn.Module] = [nn.Linear(row["generator"]["latent"], wide[0] * 16, bias=False)]
+        layers.append(nn.Unflatten(1, (wide[0], 4, 4)))
+        for inputs, outputs in zip(wide, [*wide[1:], 3], strict=True):
+            layers += [nn.BatchNorm2d(inputs, eps=1e-8), nn.ReLU()]
+            layers.append(nn.ConvTranspose2d(inputs, outputs, 5, 2, 2, 1, bias=outputs == 3))
+        self.generator = nn.Sequential(*layers, nn.Tanh()).to(device)
+        layers = []
+        for inputs, outputs in zip([3, *deep[:-1]], deep, strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 5, 2, 2), nn.Tanh() if outputs == deep[-1] else nn.ReLU()]
+        layers += [nn.Flatten(), nn.Linear(deep[-1] * 16, row["energy"]["experts"])]
+        self.experts = nn.Sequential(*layers).to(device)
+        rates = row["optimiser"]
+        self.of_energy = torch.optim.Adagrad(self.experts.parameters(), rates["energy_rate"], weight_decay=1e-5)
+        self.of_generator = torch.optim.Adagrad(self.generator.parameters(), rates["generator_rate"])
+        workers = 2 if device.type == "cuda" else 0
+        self.loader = DataLoader(Faces(pixels), row["schedule"]["batch"], shuffle=True, num_workers=workers)
+        self.batches = iter(self.loader)
+
+    def energy(self, x: Tensor) -> Tensor:
+        return -softplus(self.experts(x)).sum(1)
+
+    def follow(self, pair: Pair) -> None:
+        """Take the pair's weights, in the order that both have them."""
+        for net, ensemble in (("experts", pair.energy), ("generator", pair.generator)):
+            own = list(getattr(self, net).parameters())
+            with torch.no_grad():
+                for weight, value in zip(own, ensemble.parameters.values(), strict=True):
+                    weight.copy_(value[0])
+
+    def examples(self) -> Tensor:
+        try:
+            return next(self.batches).to(self.device)
+        except StopIteration:
+            self.batches = iter(self.loader)
+            return next(self.batches).to(self.device)
+
+    def round(self) -> None:
+        z = 2 * torch.rand(self.row["schedule"]["batch"], self.row["generator"]["latent"], device=self.device) - 1
+        self.of_generator.zero_grad()
+        scales = [layer.weight for layer in self.generator if isinstance(layer, nn.BatchNorm2d)]
+        entropy = sum(scale.abs().log().sum() for scale in scales)
+        (self.energy(self.generator(z)).mean() - entropy).backward()
+        self.of_generator.step()
+        self.of_energy.zero_grad()
+        data = self.examples()
+        samples = self.generator(z).detach()
+        (self.energy(data).mean() - self.energy(samples).mean()).backward()
+        self.of_energy.step()
+
+
+def changed(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    row = copy.deepcopy(row)
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        level = row
+        for part in path:
+            level = level[part]
+        level[last] = value
+    return row
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def check(pair: Pair, plain: PlainLoop) -> float:
+    """The largest difference of samples, and of energies relative to their size."""
+    plain.follow(pair)
+    z = torch.rand(1, 8, pair.row["generator"]["latent"], device=pair.device) * 2 - 1
+    with torch.no_grad():
+        ours, theirs = pair.sampled(z)[0], plain.generator(z[0])
+        energies, others = pair.energies(theirs[None])[0], plain.energy(theirs)
+    return max(float((ours - theirs).abs().max()), float(((energies - others) / energies).abs().max()))
+
+
+def multiply_adds(row: dict[str, Any]) -> tuple[float, float]:
+    """Of one forward pass of the generator and of the energy, an image: by counting what the layers do."""
+    counts = {nn.Linear: 0.0, nn.Conv2d: 0.0, nn.ConvTranspose2d: 0.0}
+
+    def count(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        # A transposed convolution does for each pixel that comes in what a convolution does for each that goes out.
+        pixels = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        places = pixels[0, 0].numel() if pixels.dim() == 4 else 1
+        counts[type(layer)] += layer.weight.numel() * places
+
+    totals = []
+    plain = PlainLoop(row, np.zeros((2, *SHAPE), np.uint8), torch.device("cpu"))
+    for net, x in (
+        (plain.generator, torch.rand(2, row["generator"]["latent"])),
+        (plain.experts, torch.rand(2, *SHAPE)),
+    ):
+        for kind in counts:
+            counts[kind] = 0.0
+        handles = [layer.register_forward_hook(count) for layer in net if type(layer) in counts]
+        net(x)
+        for handle in handles:
+            handle.remove()
+        totals.append(sum(counts.values()))
+    return totals[0], totals[1]
+
+
+def matrix_rate(device: torch.device, kind: torch.dtype) -> float:
+    """Multiply-adds a second at the product of two large square matrices."""
+    side = MATRIX[device.type]
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+    rates = []
+    for _ in range(5):
+        wait(device)
+        start = time.perf_counter()
+        a @ b
+        wait(device)
+        rates.append(side**3 / (time.perf_counter() - start))
+    return max(rates)
+
+
+def rate(round_: Callable[[], Any], steps: int, batch: int, device: torch.device) -> float:
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        round_()
+    wait(device)
+    return steps * batch / (time.perf_counter() - start)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("repeats", 5), ("steps", 2), ("batch", 16), ("threads", 2)):
+        arguments.add_argument(f"--{name}", type=int, default=value)
+    asked = arguments.parse_args()
+    torch.set_num_threads(asked.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    row = parameters.load(str(Path(__file__).parents[1] / "params.yaml"))["experiments"]["celeba"]
+    row["schedule"]["batch"] = asked.batch
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, *SHAPE), dtype=np.uint8)
+    plain = PlainLoop(row, pixels, device)
+    pairs = {name: Pair(changed(row, settings), pixels, device) for name, settings in KINDS.items()}
+    difference = check(pairs["ddgm"], plain)
+    assert difference < 1e-4, f"the plain nets compute something else: {difference}"
+    rounds = {PLAIN: plain.round, **{name: pair.round for name, pair in pairs.items()}}
+    found: dict[str, list[float]] = {name: [] for name in rounds}
+    for round_ in rounds.values():
+        round_()
+    products = {"float32": matrix_rate(device, torch.float32), "bfloat16": matrix_rate(device, torch.bfloat16)}
+    for _ in range(asked.repeats):
+        for name, round_ in rounds.items():
+            found[name].append(rate(round_, asked.steps, asked.batch, device))
+    of_generator, of_energy = multiply_adds(row)
+    lines: list[dict[str, object]] = []
+    for name, rates in found.items():
+        settings = KINDS.get(name, {})
+        precision = settings.get("precision", "float32")
+        generators, energies = WORK[settings.get("schedule.kind", "alternating")]
+        needed = generators * of_generator + energies * of_energy
+        middle = statistics.median(rates)
+        ratios = [own / other for own, other in zip(rates, found[PLAIN], strict=True)]
+        lines.append(
+            {
+                "what": name,
+                "images_per_second": round(middle, 2),
+                "slowest": round(min(rates), 2),
+                "fastest": round(max(rates), 2),
+                "times_plain": round(statistics.median(ratios), 2),
+                "gflop_per_image": round(2 * needed / 1e9, 2),
+                "share_of_matrix_rate": round(needed * middle / products[precision], 3),
+            }
+        )
+    about = {
+        "torch": torch.__version__, "threads": asked.threads, "batch": asked.batch, "device": device.type,
+        "largest_difference": difference,
+        **{f"matrix_gflop_per_second_{kind}": round(2 * value / 1e9) for kind, value in products.items()},
+    }  # fmt: skip
+    write(f"image_speed_{device.type}", lines, about)
+    for line in lines:
+        print(*line.values(), sep="\t")
+
+
+if __name__ == "__main__":
+    main()
