@@ -124,16 +124,6 @@ def test_inputs_of_other_kinds_keep_what_they_should():
     assert other["noise"].min() >= 0 and other["noise"].max() <= 1
 
 
-def test_an_image_experiments_table_has_a_row_for_each_seed_and_metric(digit_model, tmp_path):
-    target = tmp_path / "digits.csv"
-    train_array = tmp_path / "train.npy"
-    evidence.evaluate("digits", digit_model, {"seed": 1, "batch": 30}, target, train_array, train_array)
-    table = pd.read_csv(target)
-    assert list(table.columns) == ["experiment", "seed", "metric", "value"]
-    assert set(table["metric"]) >= {"energy_train", "energy_samples", "auroc_noise", "auroc_inverted", "spread"}
-    assert table["value"].notna().all()
-
-
 def test_the_summary_has_mean_and_sd_over_seeds_and_no_sd_for_one(tmp_path):
     write([("a", 0, "kl", 1.0), ("a", 1, "kl", 3.0)], tmp_path / "a.csv")
     write([("b", 0, "kl", 5.0)], tmp_path / "b.csv")

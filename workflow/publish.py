@@ -49,10 +49,21 @@ DIGITS = {
 # Pairs of digits, and what the paper's Figure 3 shows between them.
 LINES = {f"{a}_{b}": between for a, b, between in EXAMPLES}
 IMAGES = {
-    "auroc_inverted": "AUROC, data against inverted data",
-    "auroc_shuffled": "AUROC, data against shuffled pixels",
-    "auroc_samples": "AUROC, data against samples (½ is best)",
+    "fid": "FID, 50,000 samples",
+    "kid": "KID",
+    "inception_precision": "precision, Inception",
+    "inception_recall": "recall, Inception",
+    "swd_64": "sliced Wasserstein, 64 pixels",
+    "swd_32": "32 pixels",
+    "swd_16": "16 pixels",
     "spread": "variance of samples / of data",
+    "sharpness": "sharpness of samples / of data",
+    "memorised": "samples closer to a training image than 99 % of held-out ones are",
+    "auroc_inverted": "AUROC, data against inverted data",
+    "auroc_shuffled": "against shuffled pixels",
+    "auroc_noise": "against noise",
+    "auroc_other_domain": "against images of another kind",
+    "auroc_samples": "against samples (½ is best)",
 }
 
 
@@ -178,7 +189,8 @@ def lines() -> str:
 
 def images() -> str:
     """The published image experiments as a Markdown table, a line a metric."""
-    lines = ["| experiment | seeds | measured | value | trained in |", "|---|---|---|---|---|"]
+    head = "| experiment | seeds | measured | value | data against data | trained in |"
+    lines = [head, "|---|---|---|---|---|---|"]
     for name, row, values, about in published():
         if row["range"] is None or "frechet" in values:
             continue
@@ -186,8 +198,10 @@ def images() -> str:
             time = f"{about['seconds'] / 60:.0f} min, {about['device']}, {about['threads']} thread(s)"
             if about.get("data_source", "").startswith(("subset", "drawn")):
                 time += f", on {about['data_source']}"
-            head = (f"{row['title']} (`{name}`)", f"{len(values)}", time) if not number else ("", "", "")
-            lines.append(f"| {head[0]} | {head[1]} | {IMAGES[metric]} | {measured(values[metric])} | {head[2]} |")
+            first = (f"{row['title']} (`{name}`)", f"{len(values)}", time) if not number else ("", "", "")
+            floor = f"{values[f'{metric}_floor'].mean():.3g}" if f"{metric}_floor" in values else ""
+            value = measured(values[metric])
+            lines.append(f"| {first[0]} | {first[1]} | {IMAGES[metric]} | {value} | {floor} | {first[2]} |")
     return "\n".join(lines) if len(lines) > 2 else "Figure 4's experiments have not been trained yet."
 
 

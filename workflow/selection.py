@@ -165,6 +165,31 @@ class Selection:
         folder = f"results/{wildcards.branch}/classifiers/{self.dataset_name(wildcards)}"
         return [f"{folder}/{file}" for file in ("weights.safetensors", "classifier.json")]
 
+    def reference(self, wildcards: Any) -> str:
+        """What an image experiment's data set scores against itself."""
+        return f"results/{wildcards.branch}/references/{self.dataset_name(wildcards)}.npz"
+
+    def pick_reference(self, wildcards: Any) -> str:
+        """As `pick`, for what a reference depends on: another grid of a figure does not compute it again."""
+        keys = ("seed", "compared", "neighbours", "patches", "projections", "inception")
+        return self.pick(*(f"branches.{wildcards.branch}.images.{key}" for key in keys))(wildcards)
+
+    def other(self, wildcards: Any) -> str | None:
+        """The data set of another domain that an image experiment's energy meets, if there is one."""
+        return self.value(f"branches.{wildcards.branch}.images.others").get(self.dataset_name(wildcards))
+
+    def other_domain(self, wildcards: Any) -> list[str]:
+        """Its last split."""
+        name = self.other(wildcards)
+        if name is None:
+            return []
+        return [f"data/prepared/{name}/{registry.splits(self.value(f'datasets.{name}'))[-1]}.npy"]
+
+    def pick_images(self, wildcards: Any) -> str:
+        """As `pick_dataset`, with the kind of the other domain's data set."""
+        name = self.other(wildcards)
+        return self.pick_dataset("branches.{branch}.images", *([f"datasets.{name}.kind"] if name else []))(wildcards)
+
     def dataset(self, experiment: str) -> dict[str, Any]:
         """The data set's row of an experiment."""
         return self.value(f"datasets.{self.experiment(experiment)['dataset']}")

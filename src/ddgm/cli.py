@@ -11,7 +11,7 @@ from typing import Any
 
 from ddgm import parameters
 from ddgm.errors import TRY_AGAIN, UserError
-from ddgm.progress import start_log
+from ddgm.progress import log, start_log
 
 FIGURES = [
     "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *parameters.DIGIT_FIGURES, "fig4", "curves", "sheet",
@@ -22,11 +22,13 @@ RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results"
 
 def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Download, or draw, one raw file of a data set."""
+    from ddgm.datasets import registry
     from ddgm.datasets.download import fetch as fetch_file
 
     given = args.params if Path(args.params).is_file() else "params.yaml"
     folder, mirror = parameters.place_of_files(args.dataset, given)
-    row = {"folder": folder} | parameters.select(params, f"datasets.{args.dataset}")
+    inception = registry.INCEPTION if args.dataset == registry.INCEPTION["kind"] else None
+    row = {"folder": folder} | (inception or parameters.select(params, f"datasets.{args.dataset}"))
     fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
 
 
@@ -98,7 +100,7 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     row = experiment.describe(model(args))["row"]
     name, dataset = row["dataset"], parameters.select(params, f"datasets.{row['dataset']}")
     kind = parameters.evidence(dataset)
-    settings = params["branches"][args.branch]["digits" if kind == "digits" else "evaluation"]
+    settings = params["branches"][args.branch]["evaluation" if kind == "density" else kind]
     folder = RESULTS / args.branch
     targets = {
         "metrics": folder / "metrics" / f"{args.experiment}.csv",
@@ -117,9 +119,41 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
         arrays, judge = measured_on(name, params), classifier(args, name)
         digits.evaluate(args.experiment, model(args), settings, targets, samples, *arrays, judge)
     else:
-        from ddgm.metrics import energies
+        from ddgm.metrics import images
 
-        energies.evaluate(args.experiment, model(args), settings, targets["metrics"], *measured_on(name, params))
+        known = existing(folder / "references" / f"{name}.npz", f"ddgm reference {name} --branch {args.branch}")
+        other = settings["others"].get(name)
+        images.evaluate(
+            args.experiment, model(args), settings, targets, known, inception_weights()[0], *measured_on(name, params),
+            held_out(other, params) if other else None,
+        )  # fmt: skip
+
+
+def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Measure what the images of a data set score against themselves: what samples are compared with."""
+    from ddgm.metrics import images
+
+    settings = params["branches"][args.branch]["images"]
+    weights, absent = inception_weights(fetch_them=True) if settings["inception"] else (None, "not asked for")
+    if absent:
+        log.info(f"{args.dataset}: without Inception's distances: {absent}")
+    target = RESULTS / args.branch / "references" / f"{args.dataset}.npz"
+    images.reference(training_array(args.dataset), settings, target, weights, absent)
+
+
+def inception_weights(fetch_them: bool = False) -> tuple[Path | None, str]:
+    """Where Inception's weights lie, fetched and verified if asked for; or None, and why not, in one sentence."""
+    from ddgm.datasets import download, registry
+
+    (file,) = registry.files(registry.INCEPTION)
+    target = RAW / "inception" / file
+    if fetch_them:
+        try:
+            _, mirror = parameters.place_of_files("inception")
+            download.fetch("inception", registry.INCEPTION, file, target, mirror)
+        except UserError as error:
+            return None, str(error)
+    return (target, "") if target.exists() else (None, f"{target} is missing: get it with 'snakemake {target}'")
 
 
 def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -374,6 +408,7 @@ def parser() -> argparse.ArgumentParser:
         (fetch, ["dataset", "file"]),
         (prepare, ["dataset", "split"]),
         (describe, ["dataset"]),
+        (reference, ["dataset"]),
         (classify, ["dataset"]),
         (train, ["experiment"]),
         (sample, ["experiment"]),
@@ -416,7 +451,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
     args = parser().parse_args(argv)
-    log = start_log(None)
+    start_log(None)
     # Of several processes one speaks.
     quiet = int(os.environ.get("RANK", 0)) > 0
     # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
@@ -428,7 +463,7 @@ def main(argv: list[str] | None = None) -> int:
             log.setLevel(logging.CRITICAL)
         params = parameters.load(args.params)
         if "branch" in args:
-            of_other = args.verb == "describe" or getattr(args, "figure", None) in ("sheet", "claim")
+            of_other = args.verb in ("describe", "reference") or getattr(args, "figure", None) in ("sheet", "claim")
             experiment = None if of_other else getattr(args, "experiment", None)
             args.branch = parameters.choose_branch(params, args.branch, experiment)
         args.run(args, params)

@@ -24,10 +24,10 @@ BRANCHES = ("paper", "toy")
 DIGIT_FIGURES = ("fig3_steps", "fig3_crossings", "fig3_neighbours", "fig3_energies")
 # Which kinds of evidence a list may hold, and what their data are called.
 KINDS_SHOWN = {
-    "fig2": ("density",), "fig3": ("digits",), "fig4": ("energies",), "compared": ("density", "digits", "energies"),
-    "traced": ("density",), "mixed": ("density",), "annealed": ("density", "digits", "energies"),
+    "fig2": ("density",), "fig3": ("digits",), "fig4": ("images",), "compared": ("density", "digits", "images"),
+    "traced": ("density",), "mixed": ("density",), "annealed": ("density", "digits", "images"),
 }  # fmt: skip
-WORDS = {"density": "two-dimensional", "digits": "digits", "energies": "colour images"}
+WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
 
@@ -113,9 +113,9 @@ def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None,
 
 def evidence(dataset: dict[str, Any]) -> str:
     """The metrics module that measures a data set's experiments: densities where the data's is known, else digits by
-    their classifier, else energies alone.
+    their classifier, else images.
     """
-    return "density" if dataset["kind"] in PLANAR else "digits" if dataset["kind"] == "mnist" else "energies"
+    return "density" if dataset["kind"] in PLANAR else "digits" if dataset["kind"] == "mnist" else "images"
 
 
 def tested(claim: dict[str, Any]) -> list[str]:
@@ -281,6 +281,11 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                     yield (f"{here}, whose digits nothing judges: write a row classifiers.{rows[name]['dataset']}")
                 elif figure == "traced" and not rows[name]["schedule"]["snapshots"]:
                     yield f"{here}, whose schedule.snapshots is 0: write how often its weights are kept"
+        for name, other in shown["images"]["others"].items():
+            for wanted in (name, other):
+                if wanted not in datasets or evidence(datasets[wanted]) != "images":
+                    here = f"branches.{branch}.images.others names '{wanted}', which is no data set of colour images"
+                    yield f"{here}{nearest(wanted, [n for n, row in datasets.items() if evidence(row) == 'images'])}"
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
         yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
 
@@ -299,7 +304,7 @@ def _unsearchable(
                 yield f"{here}.{search} names '{name}', which {here}.{searched[name]} varies: write it in one of them"
             searched[name] = search
             kind = evidence(datasets[rows[name]["dataset"]])
-            if kind == "energies":
+            if kind == "images":
                 yield f"{here}.{search} names '{name}', whose data are colour images: a search is over points or digits"
             elif ("compared" in plan["evaluation"]) != (kind == "digits"):
                 like = "digits" if kind == "digits" else "evaluation"

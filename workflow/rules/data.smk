@@ -15,6 +15,22 @@ rule fetch:
         "ddgm fetch {wildcards.dataset} {wildcards.file} --params {params.cfg:q} --log {log}"
 
 
+rule fetch_inception:
+    """The weights of the net that Fréchet distances are computed with. What measures images gets them by itself."""
+    output:
+        "data/raw/inception/{file}",
+    log:
+        "logs/fetch/inception/{file}.log",
+    threads: 1
+    message:
+        "Fetching {wildcards.file}"
+    shell:
+        "ddgm fetch inception {wildcards.file} --log {log}"
+
+
+ruleorder: fetch_inception > fetch
+
+
 rule prepare:
     """One array file of one split, with its index, its faulty entries and a sheet that says what it is."""
     input:

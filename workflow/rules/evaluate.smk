@@ -30,7 +30,7 @@ rule evaluate:
     log:
         "logs/evaluate/{branch}/{experiment}.log",
     wildcard_constraints:
-        experiment=select.measured_by("density", "energies"),
+        experiment=select.measured_by("density"),
     threads: 1
     params:
         cfg=select.pick_dataset("branches.{branch}.evaluation"),
@@ -62,6 +62,51 @@ rule evaluate_digits:
     threads: 1
     params:
         cfg=select.pick_dataset("branches.{branch}.digits"),
+    message:
+        "Measuring {wildcards.experiment}"
+    shell:
+        "ddgm evaluate {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule reference:
+    """What the images of a data set score against themselves, and what samples are compared with."""
+    input:
+        array="data/prepared/{dataset}/train.npy",
+        sheet="data/prepared/{dataset}/train.json",
+        code=modules("ddgm.metrics.images", "ddgm.metrics.inception"),
+    output:
+        "results/{branch}/references/{dataset}.npz",
+    log:
+        "logs/reference/{branch}/{dataset}.log",
+    threads: 1
+    params:
+        cfg=select.pick_reference,
+    message:
+        "Measuring the images of {wildcards.dataset} against themselves"
+    shell:
+        "ddgm reference {wildcards.dataset} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule evaluate_images:
+    """Evidence on a pair that draws colour images: a table, and the arrays that figures show."""
+    input:
+        weights="results/{branch}/models/{experiment}/weights.safetensors",
+        experiment="results/{branch}/models/{experiment}/experiment.json",
+        provenance="results/{branch}/models/{experiment}/provenance.json",
+        arrays=select.measured_on,
+        reference=select.reference,
+        other=select.other_domain,
+        code=select.evaluate_modules,
+    output:
+        metrics="results/{branch}/metrics/{experiment}.csv",
+        evidence="results/{branch}/evidence/{experiment}.npz",
+    log:
+        "logs/evaluate/{branch}/{experiment}.log",
+    wildcard_constraints:
+        experiment=select.measured_by("images"),
+    threads: 1
+    params:
+        cfg=select.pick_images,
     message:
         "Measuring {wildcards.experiment}"
     shell:

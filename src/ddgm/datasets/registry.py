@@ -65,6 +65,8 @@ def _read(table: Path) -> tuple[RawFile, ...]:
         )
 
 
+# What a net that others trained is fetched as: like a data set, with no row of its own in params.yaml.
+INCEPTION = {"kind": "inception", "draw": None, "folder": None, "subset": None}
 FILES = _read(Path(__file__).with_name("registry.csv"))
 
 

@@ -4,7 +4,6 @@ An energy that models the data is low on held-out examples as on training ones, 
 inputs of other kinds; samples that have not collapsed vary as much as the data.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ddgm.datasets.letters import draw_letters
-from ddgm.experiment import describe, load, scale_pixels
-from ddgm.metrics.table import write
-from ddgm.sampling import draw_samples, energies
+from ddgm.experiment import scale_pixels
 
 
 def other_kinds(x: Tensor, limits: tuple[float, float], stream: torch.Generator) -> dict[str, Tensor]:
@@ -61,33 +58,3 @@ def separation(energy_data: NDArray[Any], energy_other: NDArray[Any]) -> float:
 def spread(samples: Tensor, data: Tensor) -> float:
     """The samples' total variance over the data's: near 0 once they all look alike, 1 where they vary as the data."""
     return float(samples.flatten(1).var(0).sum() / data.flatten(1).var(0).sum())
-
-
-def evaluate(
-    experiment: str,
-    directory: Path,
-    settings: dict[str, Any],
-    target: Path,
-    train: Path,
-    test: Path,
-) -> None:
-    """Measure every seed of an image experiment into one tidy table; `train` and `test` are prepared arrays."""
-    row = describe(directory)["row"]
-    limits = row["range"]
-
-    def examples(array: Path, stream: np.random.Generator) -> Tensor:
-        stored = np.load(array, mmap_mode="r")
-        chosen = np.sort(stream.permutation(len(stored))[: settings["batch"]])
-        return scale_pixels(torch.from_numpy(stored[chosen]), limits)
-
-    rows = []
-    for seed in row["seeds"]:
-        choice, stream = np.random.default_rng(settings["seed"]), torch.Generator().manual_seed(settings["seed"])
-        energy, generator = load(directory, seed)
-        data = examples(train, choice), examples(test, choice)
-        samples = draw_samples(generator, settings["batch"], row["schedule"]["batch"], stream)
-        inputs = kinds_of_input(*data, samples, limits, stream)
-        values = energy_values({kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()})
-        values["spread"] = spread(inputs["samples"], inputs["test"])
-        rows += [(experiment, seed, metric, value) for metric, value in values.items()]
-    write(rows, target)

@@ -1,0 +1,239 @@
+"""Evidence on colour images: how close samples are to the data, whether they are copies, and what the energy knows.
+
+Distances need no trained weights (pyramid.py) or pytorch-fid's Inception (inception.py), which is left out, in one
+sentence, where its weights cannot be had. What a data set scores against itself is computed once, as the reference.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ddgm.datasets.prepared import source_of
+from ddgm.experiment import describe, load, provenance, scale_pixels
+from ddgm.metrics import features, pyramid
+from ddgm.metrics.digits import memorisation, sharpness_ratio
+from ddgm.metrics.energies import energy_values, kinds_of_input, spread
+from ddgm.metrics.table import write
+from ddgm.progress import log
+from ddgm.sampling import draw_in_parts, draw_samples, energies, to_pixels
+from ddgm.whole_file import whole_file
+
+Arrays = dict[str, NDArray[Any]]
+PART = 2048  # images that are held at once
+POOLED = 4  # pixels a side that are averaged before neighbours are looked for
+SHOWN, SHOWN_STEPS, STARTS = 30, 8, 2  # neighbours, steps of a descent, and starts of a kind, that figures show
+ABSENT = "inception_absent"
+
+
+def chosen(array: NDArray[Any], n: int, stream: np.random.Generator) -> Tensor:
+    """n images of a stored array (N, C, H, W), or all, at random and in the file's order."""
+    return torch.from_numpy(array[np.sort(stream.permutation(len(array))[:n])])
+
+
+def in_parts(array: NDArray[Any], rows: NDArray[Any]) -> Iterator[Tensor]:
+    """Images of these rows, PART at a time."""
+    for start in range(0, len(rows), PART):
+        yield torch.from_numpy(array[rows[start : start + PART]])
+
+
+def small(pixels: Tensor) -> Tensor:
+    """uint8 (n, C, H, W) -> (n, pixels) from 0 to 1, at a quarter of the width: what neighbours are compared by."""
+    return F.avg_pool2d(pixels.float() / 255, POOLED).flatten(1)
+
+
+def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path | None, absent: str) -> None:
+    """Write the npz of what the data score against themselves, and Inception's statistics of all of them.
+
+    Floors (`*_floor`) are those of one half of the training images against the other. weights: Inception's, or None,
+    and then `absent` says why.
+    """
+    stored = np.load(train, mmap_mode="r")
+    order = np.random.default_rng(settings["seed"]).permutation(len(stored))
+    halves = [np.sort(half) for half in np.array_split(order, 2)]
+    n = min(settings["compared"], *map(len, halves))
+    some = [torch.from_numpy(stored[half[:n]]) for half in halves]
+    arrays: Arrays = {
+        f"{name}_floor": np.float64(value) for name, value in pyramid.distances(*some, settings, 0).items()
+    }
+    arrays |= {"count": np.array(len(stored)), "source": np.array(source_of(train)), ABSENT: np.array(absent)}
+    if weights is not None:
+        from ddgm.metrics import inception
+
+        net = inception.Inception(weights)
+        parts = [net.statistics(in_parts(stored, half)) for half in halves]
+        whole = net.statistics(in_parts(stored, np.arange(len(stored))))
+        floors = inception.distances(*parts, settings["neighbours"], settings["seed"])
+        arrays |= {f"{name}_floor": np.float64(value) for name, value in floors.items()}
+        arrays |= {f"inception_{name}": value for name, value in inception.as_arrays(whole).items()}
+    with whole_file(target) as path:
+        np.savez(path, **arrays)
+
+
+def by_inception(
+    generator: nn.Module, known: Any, net: Any, settings: dict[str, Any], batch: int, limits: tuple[float, float]
+) -> dict[str, float]:
+    """What needs Inception: `samples` fresh samples against the statistics in the reference `known`."""
+    from ddgm.metrics import inception
+
+    stream = torch.Generator().manual_seed(settings["seed"])
+    drawn = draw_in_parts(generator, settings["samples"], batch, stream, PART)
+    found = net.statistics(torch.from_numpy(to_pixels(x, limits)) for x in drawn)
+    data = inception.from_arrays({name: known[f"inception_{name}"] for name in inception.Statistics._fields})
+    return inception.distances(found, data, settings["neighbours"], settings["seed"])
+
+
+def plane(energy: nn.Module, corners: Tensor, side: int) -> Arrays:
+    """E on the plane through three images (3, C, H, W), at side x side places, and where in it the three lie.
+
+    The first is at the origin, the second on the axis a; units are RMS distances a pixel.
+    """
+    flat = corners.flatten(1).double()
+    scale = flat.shape[1] ** 0.5
+    a = flat[1] - flat[0]
+    length = a.norm()
+    a = a / length
+    rest = flat[2] - flat[0]
+    along = rest @ a
+    b = rest - along * a
+    height = b.norm()
+    b = b / height
+    places = torch.tensor([[0.0, 0.0], [float(length), 0.0], [float(along), float(height)]]) / scale
+    low, high = places.amin(0), places.amax(0)
+    margin = 0.25 * (high - low)
+    axes = [torch.linspace(float(s), float(e), side) for s, e in zip(low - margin, high + margin, strict=True)]
+    rows = []
+    for y in axes[1].double():
+        points = flat[0] + scale * (axes[0].double()[:, None] * a + y * b)
+        rows.append(energies(energy, points.float().view(-1, *corners.shape[1:]), 256))
+    return {
+        "slice_axis_a": axes[0].numpy(), "slice_axis_b": axes[1].numpy(), "slice_places": places.numpy(),
+        "slice_energy": torch.stack(rows).numpy(),
+    }  # fmt: skip
+
+
+def descend(
+    energy: nn.Module, x: Tensor, steps: int, rate: float, limits: tuple[float, float]
+) -> tuple[Tensor, NDArray[Any], list[int]]:
+    """What gradient descent on E does to images x (k, C, H, W) within the range of pixels.
+
+    A step has the length `rate`, RMS a pixel, whatever the slope's. Gives the images at SHOWN_STEPS steps (k, t, C, H,
+    W), E at every one (k, steps + 1), and which steps are shown.
+    """
+    shown = np.unique(np.linspace(0, steps, SHOWN_STEPS).round().astype(int)).tolist()
+    kept, found = [], []
+    for step in range(steps + 1):
+        at = x.detach().requires_grad_()
+        value = energy(at)
+        found.append(value.detach())
+        if step in shown:
+            kept.append(x)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        length = slope.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1) / x[0].numel() ** 0.5
+        x = (x - rate * slope / length).clamp(*limits)
+    return torch.stack(kept, 1), torch.stack(found, 1).numpy(), shown
+
+
+def landscape(energy: nn.Module, inputs: dict[str, Tensor], settings: dict[str, Any], limits: Any) -> Arrays:
+    """The energy in image space: a plane through a held-out image, a sample and noise, and descents from such."""
+    kinds = [kind for kind in ("test", "samples", "noise") for _ in range(STARTS)]
+    corners = torch.stack([inputs[kind][0] for kind in ("test", "samples", "noise")])
+    starts = torch.cat([inputs[kind][:STARTS] for kind in ("test", "samples", "noise")])
+    with torch.no_grad():
+        middle = float(energy(inputs["test"][:PART]).mean())
+        found = plane(energy, corners, settings["grid"])
+    images, values, shown = descend(energy, starts, settings["descent_steps"], settings["descent_rate"], limits)
+    found["slice_energy"] = found["slice_energy"] - middle
+    return found | {
+        "slice_corners": to_pixels(corners, limits), "descent": to_pixels(images, limits),
+        "descent_energy": values - middle, "descent_kinds": np.array(kinds), "descent_steps": np.array(shown),
+    }  # fmt: skip
+
+
+def evaluate(
+    experiment: str,
+    directory: Path,
+    settings: dict[str, Any],
+    targets: dict[str, Path],
+    known: Path,
+    weights: Path | None,
+    train: Path,
+    test: Path,
+    other: Path | None,
+) -> None:
+    """Measure every seed of an image experiment; `known` is the reference of its training images.
+
+    targets: `metrics`, a tidy table, and `evidence`, the npz that figures are drawn from, whose arrays have the seeds
+    first, but for `heldout_distance`, the plane and the descents, of the first seed, and `source`. `other` is an array
+    of another domain, if there is one.
+    """
+    row = describe(directory)["row"]
+    limits, batch = row["range"], row["schedule"]["batch"]
+    stored = [np.load(array, mmap_mode="r") for array in (train, test)]
+    with np.load(known, allow_pickle=False) as archive:
+        against = dict(archive)
+    absent = str(against[ABSENT])
+    if absent:
+        log.info(f"{experiment}: no FID, KID, precision and recall: {absent}")
+    net = None
+    if weights is not None and not absent:
+        from ddgm.metrics.inception import Inception
+
+        net = Inception(weights)
+    floors = {name: float(value) for name, value in against.items() if name.endswith("_floor")}
+    pool = torch.cat([small(part) for part in in_parts(stored[0], np.arange(len(stored[0])))])
+    rows: list[tuple[Any, ...]] = []
+    per_seed: list[Arrays] = []
+    of_first: Arrays = {}
+    for seed in row["seeds"]:
+        stream, choice = torch.Generator().manual_seed(settings["seed"]), np.random.default_rng(settings["seed"])
+        energy, generator = load(directory, seed)
+        pixels = [chosen(array, settings["compared"], choice) for array in stored]
+        drawn = draw_samples(generator, settings["compared"], batch, stream)
+        generated = torch.from_numpy(to_pixels(drawn, limits))
+        inputs = kinds_of_input(*(scale_pixels(some, limits) for some in pixels), drawn, limits, stream)
+        if other is not None:
+            rooms = chosen(np.load(other, mmap_mode="r"), settings["compared"], choice)
+            inputs["other_domain"] = scale_pixels(rooms, limits)
+        found = {kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()}
+        distance, index = features.nearest(small(generated), pool)
+        held_out, _ = features.nearest(small(pixels[1]), pool)
+        n = min(len(generated), len(pixels[0]))
+        values = (
+            pyramid.distances(generated[:n], pixels[0][:n], settings, settings["seed"])
+            | (by_inception(generator, against, net, settings, batch, limits) if net else {})
+            | floors
+            | energy_values(found)
+            | memorisation(distance, held_out)
+            | {"spread": spread(inputs["samples"], inputs["test"]), "sharpness": sharpness(generated, pixels[0])}
+        )
+        rows += [(experiment, seed, *item) for item in values.items()]
+        middle = found["test"].mean()
+        per_seed.append(
+            {
+                "samples": generated.numpy(),
+                "sample_energy": found["samples"] - middle,
+                "neighbours": stored[0][index[:SHOWN].numpy()],
+                "neighbour_distance": distance.numpy(),
+                **{f"energy_{kind}": (value - middle).astype(np.float32) for kind, value in found.items()},
+                **{name: np.float32(value) for name, value in values.items() if name.startswith("auroc_")},
+            }
+        )
+        if not of_first:
+            of_first = landscape(energy, inputs, settings, limits) | {"heldout_distance": held_out.numpy()}
+    write(rows, targets["metrics"])
+    arrays = {name: np.stack([some[name] for some in per_seed]) for name in per_seed[0]} | of_first
+    arrays |= {"source": np.array(provenance(directory)["data_source"]), ABSENT: np.array(absent)}
+    with whole_file(targets["evidence"]) as path:
+        np.savez_compressed(path, **arrays)
+
+
+def sharpness(samples: Tensor, data: Tensor) -> float:
+    """Sharpness of the samples' brightness over that of the data: uint8 (n, C, H, W)."""
+    grey = [x.float().mean(1, keepdim=True) for x in (samples, data)]
+    return sharpness_ratio(*grey)

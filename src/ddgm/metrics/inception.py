@@ -1,0 +1,115 @@
+"""Fréchet and kernel distance, precision and recall in Inception's feature space, by pytorch-fid and torch-fidelity.
+
+The net and its weights are pytorch-fid's, which the published distances are computed with. The weights are fetched like
+a data set; where they cannot be had, what needs them is left out.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pytorch_fid.fid_score import calculate_frechet_distance
+from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
+from torch import Tensor
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+from ddgm.errors import UserError
+
+FEATURES = 2048
+FEWEST = FEATURES  # images below which a covariance of the features has no full rank
+KEPT = 10_000  # features that kernel distance, precision and recall are computed on
+SUBSET, SUBSETS = 1000, 100  # of the kernel distance, as torch-fidelity has them
+BATCH = 50
+
+
+class Statistics(NamedTuple):
+    """The features of a set of images, as its distances need them."""
+
+    mean: np.ndarray  # (2048,)
+    covariance: np.ndarray  # (2048, 2048)
+    some: Tensor  # (at most KEPT, 2048)
+    count: int
+
+
+class Inception:
+    """pytorch-fid's net, with weights from a file that has been verified."""
+
+    def __init__(self, weights: Path, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        before = torch.hub.get_dir()
+        # pytorch-fid takes its weights from torch's cache of downloads, and gets them from the network otherwise.
+        with tempfile.TemporaryDirectory() as cache:
+            folder = Path(cache) / "checkpoints"
+            folder.mkdir()
+            os.symlink(weights.resolve(), folder / FID_WEIGHTS_URL.rsplit("/", 1)[1])
+            torch.hub.set_dir(cache)
+            try:
+                self.net = InceptionV3().to(self.device).eval()
+            finally:
+                torch.hub.set_dir(before)
+
+    @torch.no_grad()
+    def features(self, pixels: Tensor) -> Tensor:
+        """uint8 (n, 3, H, W) -> (n, 2048)."""
+        found = [
+            self.net(part.to(self.device).float() / 255)[0].squeeze(3).squeeze(2).cpu() for part in pixels.split(BATCH)
+        ]
+        return torch.cat(found)
+
+    def statistics(self, parts: Iterable[Tensor]) -> Statistics:
+        """Of uint8 images that come in parts (n, 3, H, W): sums run in double precision, not all images are held."""
+        count, total, product = 0, np.zeros(FEATURES), np.zeros((FEATURES, FEATURES))
+        some: list[Tensor] = []
+        for pixels in parts:
+            found = self.features(pixels)
+            values = found.double().numpy()
+            count, total, product = count + len(values), total + values.sum(0), product + values.T @ values
+            if sum(map(len, some)) < KEPT:
+                some.append(found)
+        if count < FEWEST:
+            raise UserError(
+                f"a Fréchet distance of {count} images says nothing, the covariance of {FEATURES} features needs at "
+                f"least as many: write branches.*.images.samples: {FEWEST} or more (50000 is usual)"
+            )
+        mean = total / count
+        covariance = (product - count * np.outer(mean, mean)) / (count - 1)
+        return Statistics(mean, covariance, torch.cat(some)[:KEPT], count)
+
+
+def frechet(a: Statistics, b: Statistics) -> float:
+    """FID: ‖µ - µ'‖² + tr(Σ + Σ' - 2 (ΣΣ')^½)."""
+    return float(calculate_frechet_distance(a.mean, a.covariance, b.mean, b.covariance))
+
+
+def distances(samples: Statistics, data: Statistics, neighbours: int, seed: int) -> dict[str, float]:
+    """`fid`, `kid` (the mean over subsets), and `precision` and `recall` by the k-th neighbours."""
+    size = min(SUBSET, len(samples.some), len(data.some))
+    kernel = kid_features_to_metric(
+        samples.some, data.some, kid_subsets=SUBSETS, kid_subset_size=size, kid_kernel="poly", kid_kernel_poly_degree=3,
+        kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1, kid_kernel_rbf_sigma=10.0, mmd_est="unbiased",
+        rng_seed=seed, verbose=False,
+    )  # fmt: skip
+    overlap = prc_features_to_metric(
+        samples.some, data.some, prc_neighborhood=neighbours, prc_batch_size=KEPT, save_cpu_ram=True, verbose=False
+    )
+    return {
+        "fid": frechet(samples, data),
+        "kid": float(kernel[KEY_METRIC_KID_MEAN]),
+        "inception_precision": overlap[KEY_METRIC_PRECISION],
+        "inception_recall": overlap[KEY_METRIC_RECALL],
+    }
+
+
+def as_arrays(statistics: Statistics) -> dict[str, Any]:
+    """For an npz."""
+    return statistics._asdict() | {"some": statistics.some.numpy()}
+
+
+def from_arrays(arrays: Any) -> Statistics:
+    """As `as_arrays` wrote them."""
+    return Statistics(arrays["mean"], arrays["covariance"], torch.from_numpy(arrays["some"]), int(arrays["count"]))

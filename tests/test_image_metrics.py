@@ -1,0 +1,148 @@
+"""Evidence on colour images, on a small pair, and where the answer is known."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from ddgm import cli
+from ddgm.datasets import prepared, registry
+from ddgm.metrics import images
+from ddgm.training import train
+
+SETTINGS = {
+    "seed": 1, "samples": 60, "compared": 40, "neighbours": 3, "patches": 4, "projections": 8, "grid": 12,
+    "descent_steps": 14, "descent_rate": 0.02, "inception": False, "others": {},
+}  # fmt: skip
+ROW = {
+    "kind": "celeba", "draw": {"images": 90, "seed": 0}, "folder": None, "subset": None, "side": 32, "crop": None,
+    "draft": True, "max_images": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    made = {}
+    for number, (split, n) in enumerate((("train", 90), ("test", 50), ("other", 20))):
+        pixels = np.random.default_rng(number).integers(0, 256, (n, 3, 32, 32), np.uint8)
+        made[split] = folder / f"{split}.npy"
+        prepared.write(ROW, made[split], pixels)
+    return made
+
+
+@pytest.fixture
+def measured(arrays, image_row, tmp_path):
+    image_row["seeds"] = [0, 1]
+    train("faces", image_row, arrays["train"], tmp_path / "model", tmp_path / "state" / "faces")
+    images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", None, "not asked for")
+    targets = {"metrics": tmp_path / "faces.csv", "evidence": tmp_path / "faces.npz"}
+    images.evaluate(
+        "faces", tmp_path / "model", SETTINGS, targets, tmp_path / "known.npz", None, arrays["train"], arrays["test"],
+        arrays["other"],
+    )  # fmt: skip
+    return pd.read_csv(targets["metrics"]), dict(np.load(targets["evidence"]))
+
+
+def test_a_table_has_every_number_of_every_seed_and_a_floor_beside_each_distance(measured):
+    table, _ = measured
+    assert list(table.columns) == ["experiment", "seed", "metric", "value"]
+    by_metric = table.groupby("metric")["seed"].apply(list)
+    assert {"swd_32", "swd_16", "swd", "spread", "sharpness", "memorised", "auroc_other_domain"} <= set(by_metric.index)
+    assert {"swd_32_floor", "swd_16_floor", "swd_floor"} <= set(by_metric.index)
+    assert (by_metric.map(sorted).map(tuple) == (0, 1)).all()
+    assert "fid" not in by_metric.index
+    assert table["value"].notna().all()
+
+
+def test_the_evidence_is_what_the_figures_read(measured):
+    _, arrays = measured
+    shapes = {name: array.shape for name, array in arrays.items()}
+    kinds = ("train", "test", "samples", "inverted", "shuffled", "noise")
+    assert all(shapes[f"energy_{kind}"] == (2, 40) for kind in kinds) and shapes["energy_other_domain"] == (2, 20)
+    assert all(shapes[f"auroc_{kind}"] == (2,) for kind in (*kinds[2:], "other_domain"))
+    assert shapes["samples"] == (2, 40, 3, 32, 32) and shapes["sample_energy"] == (2, 40)
+    assert shapes["neighbours"] == (2, 30, 3, 32, 32) and shapes["neighbour_distance"] == (2, 40)
+    assert shapes["heldout_distance"] == (40,)
+    assert shapes["slice_energy"] == (12, 12) and shapes["slice_corners"] == (3, 3, 32, 32)
+    assert shapes["descent"] == (6, 8, 3, 32, 32) and shapes["descent_energy"] == (6, 15)
+    assert arrays["descent_kinds"].tolist() == ["test", "test", "samples", "samples", "noise", "noise"]
+    np.testing.assert_array_equal(arrays["sample_energy"].astype(np.float32), arrays["energy_samples"])
+    assert abs(arrays["energy_test"].mean(1)).max() < 1e-3, "energies are relative to the held-out images'"
+    assert str(arrays["source"]) == "drawn by code: 90 pictures, seed 0"
+
+
+def test_weights_that_cannot_be_had_are_one_sentence_and_the_rest_goes_on(arrays, tmp_path, monkeypatch):
+    """By the command line: the address answers nothing, and the reference is made all the same."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDGM_MIRROR", str(tmp_path / "mirror"))
+    (tmp_path / "mirror" / "inception").mkdir(parents=True)
+    (file,) = registry.files(registry.INCEPTION)
+    (tmp_path / "mirror" / "inception" / file).write_bytes(b"something else")
+    folder = tmp_path / "data" / "prepared" / "faces"
+    folder.mkdir(parents=True)
+    for suffix in (".npy", ".json"):
+        (folder / f"train{suffix}").write_bytes(arrays["train"].with_suffix(suffix).read_bytes())
+    given = {f"branches.toy.images.{key}": value for key, value in {**SETTINGS, "inception": True}.items()}
+    assert cli.main(["reference", "faces", "--branch", "toy", "--params", json.dumps(given)]) == 0
+    known = np.load(tmp_path / "results/toy/references/faces.npz")
+    absent = str(known["inception_absent"])
+    assert file in absent and absent.count("\n") == 0 and "inception_mean" not in known
+    assert float(known["swd_floor"]) > 0
+    assert not (tmp_path / "data/raw/inception" / file).exists(), "what is not the file is not kept"
+
+
+class Bowl(nn.Module):
+    """E(x) = ‖x - c‖²."""
+
+    def __init__(self, centre):
+        super().__init__()
+        self.centre = centre
+
+    def forward(self, x):
+        return (x - self.centre).flatten(1).square().sum(1)
+
+
+def test_a_descent_goes_down_by_known_steps_and_stays_within_the_range():
+    x = torch.full((1, 3, 8, 8), -0.5)
+    shown, energy, steps = images.descend(Bowl(torch.full((3, 8, 8), 0.5)), x, 14, 0.05, (-1.0, 1.0))
+    assert steps == [0, 2, 4, 6, 8, 10, 12, 14] and shown.shape == (1, 8, 3, 8, 8)
+    # Every pixel moves by the rate, straight to the centre.
+    expected = [3 * 64 * (1 - 0.05 * step) ** 2 for step in range(15)]
+    np.testing.assert_allclose(energy[0], expected, rtol=1e-4)
+    torch.testing.assert_close(shown[0, -1], torch.full((3, 8, 8), 0.2))
+    outside, _, _ = images.descend(Bowl(torch.full((3, 8, 8), 9.0)), x, 60, 0.05, (-1.0, 1.0))
+    torch.testing.assert_close(outside[0, -1], torch.ones(3, 8, 8))
+
+
+def test_the_plane_goes_through_the_three_images():
+    corners = torch.rand(3, 3, 8, 8)
+    centre = corners[1].clone()
+    found = images.plane(Bowl(centre), corners, 41)
+    places = found["slice_places"]
+    distances = torch.pdist(corners.flatten(1)) / (3 * 64) ** 0.5
+    np.testing.assert_allclose(torch.pdist(torch.from_numpy(places)), distances, rtol=1e-4)
+    # In the plane the bowl is round about the image that it is centred on, whose energy is 0.
+    a, b = np.meshgrid(found["slice_axis_a"], found["slice_axis_b"])
+    expected = 3 * 64 * ((a - places[1, 0]) ** 2 + (b - places[1, 1]) ** 2)
+    np.testing.assert_allclose(found["slice_energy"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_copies_of_training_images_are_called_memorised():
+    pool = torch.randint(0, 256, (200, 3, 32, 32), dtype=torch.uint8)
+    held_out = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8)
+    known = images.small(pool)
+    copied, _ = images.features.nearest(images.small(pool[:50]), known)
+    fresh, _ = images.features.nearest(images.small(held_out), known)
+    assert images.memorisation(copied, fresh)["memorised"] == 1
+    assert images.memorisation(fresh, fresh)["memorised"] <= 0.02
+
+
+def test_grain_is_sharper_and_a_flat_image_is_not():
+    flat = torch.full((4, 3, 32, 32), 128, dtype=torch.uint8)
+    grain = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    assert images.sharpness(grain, grain) == pytest.approx(1)
+    assert images.sharpness(flat, grain) == 0

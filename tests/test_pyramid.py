@@ -1,0 +1,76 @@
+"""Sliced Wasserstein distances of Laplacian pyramids, where the answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ddgm.metrics import pyramid
+
+SETTINGS = {"patches": 16, "projections": 64}
+
+
+def scenes(n, seed, side=64):
+    """Smooth coloured scenes with fine grain, uint8 (n, 3, side, side)."""
+    stream = torch.Generator().manual_seed(seed)
+    smooth = F.interpolate(torch.rand(n, 3, 8, 8, generator=stream), size=side, mode="bicubic")
+    grain = 0.1 * torch.randn(n, 3, side, side, generator=stream)
+    return (255 * (0.2 + 0.6 * smooth + grain)).clamp(0, 255).to(torch.uint8)
+
+
+def blur(images):
+    return pyramid.blurred(pyramid.blurred(images.float())).round().to(torch.uint8)
+
+
+def test_the_bands_of_a_pyramid_add_up_to_the_image():
+    x = torch.rand(2, 3, 64, 64)
+    *bands, smallest = pyramid.bands(x)
+    assert [band.shape[-1] for band in bands] + [smallest.shape[-1]] == [64, 32, 16]
+    for band in reversed(bands):
+        smallest = band + pyramid.larger(smallest)
+    torch.testing.assert_close(smallest, x)
+
+
+def test_a_flat_image_has_empty_bands_and_keeps_its_colour():
+    *bands, smallest = pyramid.bands(torch.full((1, 3, 64, 64), 0.3))
+    # Two pixels along the edge see the padding of the larger image's gaps.
+    for band in bands:
+        torch.testing.assert_close(band[:, :, 2:-2, 2:-2], torch.zeros_like(band[:, :, 2:-2, 2:-2]))
+    torch.testing.assert_close(smallest, torch.full((1, 3, 16, 16), 0.3))
+
+
+def test_patches_are_whole_and_standardised():
+    band = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).view(2, 3, 16, 16)
+    points = pyramid.patches(band, 50, torch.Generator().manual_seed(0)).view(100, 7, 7, 3)
+    torch.testing.assert_close(points.mean((0, 1, 2)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(points.square().mean((0, 1, 2)), torch.ones(3), atol=1e-5, rtol=0)
+    # Neighbours of a row are one step apart, wherever a patch lies.
+    steps = points[:, :, 1:] - points[:, :, :-1]
+    torch.testing.assert_close(steps, steps[:1, :1, :1].expand_as(steps), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 3.0])
+def test_the_distance_of_a_shifted_set_is_known(shift):
+    """Along a direction u the points move by shift · u_0, whose mean size over the sphere of R^d is known."""
+    d = 5
+    points = torch.randn(3000, d, generator=torch.Generator().manual_seed(0))
+    moved = points + shift * torch.eye(d)[0]
+    found = pyramid.sliced_wasserstein(points, moved, 20000, torch.Generator().manual_seed(1))
+    mean_cosine = np.exp(torch.lgamma(torch.tensor(d / 2)) - torch.lgamma(torch.tensor((d + 1) / 2))) / np.pi**0.5
+    assert found == pytest.approx(shift * float(mean_cosine), rel=0.02, abs=1e-6)
+
+
+def test_alike_sets_are_close_and_a_set_is_at_no_distance_from_itself():
+    a, b = scenes(200, 0), scenes(200, 1)
+    found = pyramid.distances(a, b, SETTINGS, 0)
+    assert set(found) == {"swd_64", "swd_32", "swd_16", "swd"}
+    # The places of the patches differ; along each direction little is left.
+    assert pyramid.distances(a, a, SETTINGS, 0)["swd"] < found["swd"]
+    assert pyramid.distances(a, b, SETTINGS, 0) == found, "the same for the same seed"
+
+
+def test_blur_shows_where_the_detail_was():
+    a, b = scenes(200, 0), scenes(200, 1)
+    plain, blurred = pyramid.distances(a, b, SETTINGS, 0), pyramid.distances(a, blur(b), SETTINGS, 0)
+    assert blurred["swd_64"] > 4 * plain["swd_64"]
+    assert blurred["swd_16"] < 2 * plain["swd_16"] < blurred["swd_64"]
