@@ -243,7 +243,9 @@ def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_
     assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy", "spread"]
     assert history["seed"].tolist() == [0, 1] and history["step"].tolist() == [30, 30]
     provenance = json.loads((tmp_path / "model/provenance.json").read_text())
-    assert set(provenance) == {"versions", "device", "threads", "data_source", "data_sha256", "seconds"}
+    assert set(provenance) == {
+        "versions", "device", "processes", "threads", "deterministic", "data_source", "data_sha256", "seconds",
+    }  # fmt: skip
     with pytest.raises(UserError, match=r"has no seed 7: allowed are 0, 1"):
         ddgm.load(tmp_path / "model", seed=7)
 

@@ -239,6 +239,19 @@ def tabulate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     gather(tables, titles, RESULTS / args.branch / "metrics.csv")
 
 
+def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Hash again what lies here, and say what is not what its records say."""
+    from ddgm.verify import verify as verify_all
+
+    found = verify_all(params, RAW, PREPARED, RESULTS, Path("dvc.lock"))
+    faults = list(dict.fromkeys(one.fault for one in found if one.fault))
+    for fault in faults:
+        log.info(fault)
+    if faults:
+        raise UserError(f"{len(faults)} of {len(found)} comparisons do not match; each is named above")
+    log.info(f"{len(found)} comparisons, and all match")
+
+
 def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Draw one figure, as PNG and PDF."""
     import importlib
@@ -420,6 +433,7 @@ def parser() -> argparse.ArgumentParser:
         (rank, ["search"]),
         (judge, []),
         (tabulate, []),
+        (verify, []),
         (draw, ["figure"]),
     ):
         verb = verbs.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
@@ -434,7 +448,7 @@ def parser() -> argparse.ArgumentParser:
                 metavar="name",
                 help="experiment of fig3 or fig4, data set of a sheet, a claim",
             )
-        if run not in (fetch, prepare):
+        if run not in (fetch, prepare, verify):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
         if run is prepare:
             verb.add_argument("--workers", type=positive, help="processes that decode pictures; all cores by default")

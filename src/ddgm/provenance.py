@@ -4,12 +4,14 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import ddgm
+from ddgm import distributed
 from ddgm.datasets.prepared import source_of
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +52,13 @@ def device_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
 
 
+LIBRARIES = ("torch", "numpy", "scipy", "pandas", "safetensors")
+
+
 def versions() -> dict[str, str]:
-    return {"ddgm": code_version(), "torch": torch.__version__, "python": platform.python_version()}
+    """Of this package, of the libraries that results depend on, and of Python."""
+    libraries = {library: metadata.version(library) for library in LIBRARIES}
+    return {"ddgm": code_version(), **libraries, "python": platform.python_version()}
 
 
 def of_run(data: str, source: str, device: torch.device, seconds: float) -> dict[str, Any]:
@@ -59,7 +66,9 @@ def of_run(data: str, source: str, device: torch.device, seconds: float) -> dict
     return {
         "versions": versions(),
         "device": f"{device.type}: {device_name(device)}",
+        "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "data_source": source,
         "data_sha256": data,
         "seconds": round(seconds, 1),

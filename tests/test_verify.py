@@ -1,0 +1,109 @@
+"""`ddgm verify`: whatever was changed behind the records' back is named, and nothing else."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from ddgm import cli
+from ddgm.datasets import prepared
+from ddgm.training import train
+
+
+def said(capsys):
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, parameters, planar_row):
+    """A model on its data, a raw file as published (by a subset's checksum), and a lock file that knows all of it."""
+    monkeypatch.chdir(tmp_path)
+    row = {**parameters["experiments"]["toy_four_spin"], **planar_row, "dataset": "four_spin"}
+    parameters["experiments"]["toy_four_spin"] = row
+    content = b"\x1f\x8b some labels"
+    file = "train-labels-idx1-ubyte.gz"
+    parameters["datasets"]["mnist"]["subset"] = {
+        "says": "subset: a few digits", "checksums": {file: f"md5:{hashlib.md5(content).hexdigest()}"}
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    (tmp_path / "data/raw/mnist").mkdir(parents=True)
+    (tmp_path / "data/raw/mnist" / file).write_bytes(content)
+    array = tmp_path / "data/prepared/four_spin/train.npy"
+    array.parent.mkdir(parents=True)
+    points = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+    prepared.write({"kind": "four_spin"}, array, points)
+    model = tmp_path / "results/toy/models/toy_four_spin"
+    train("toy_four_spin", row, array, model, tmp_path / "results/toy/state/toy_four_spin")
+    outs = [
+        {"path": f"results/toy/models/toy_four_spin/{path.name}", "md5": hashlib.md5(path.read_bytes()).hexdigest()}
+        for path in model.iterdir()
+    ]
+    outs.append({"path": "results/toy/figures/not_here.png", "md5": "0" * 32})
+    (tmp_path / "dvc.lock").write_text(
+        yaml.safe_dump({"stages": {"train-toy": {"cmd": "x", "deps": [], "outs": outs}}})
+    )
+    return tmp_path
+
+
+def test_what_is_as_recorded_matches(project, capsys):
+    assert cli.main(["verify"]) == 0
+    (line,) = said(capsys)
+    # The raw file, the model's row and its data, and the six files of the model.
+    assert line == "9 comparisons, and all match"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            "data/raw/mnist/train-labels-idx1-ubyte.gz",
+            "is not the train-labels-idx1-ubyte.gz that datasets.mnist.subset",
+        ),
+        (
+            "data/prepared/four_spin/train.npy",
+            "was trained on another data/prepared/four_spin/train.npy than lies here",
+        ),
+        (
+            "results/toy/models/toy_four_spin/weights.safetensors",
+            "'dvc checkout results/toy/models/toy_four_spin/weights",
+        ),
+        ("results/toy/models/toy_four_spin/history.csv", "(stage train-toy)"),
+    ],
+)
+def test_a_changed_byte_is_named_with_what_to_type(change, sentence, project, capsys):
+    path = project / change
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert cli.main(["verify"]) == 1
+    fault, total = said(capsys)
+    assert sentence in fault
+    assert total == "ddgm: 1 of 9 comparisons do not match; each is named above"
+
+
+def test_a_row_that_has_changed_since_is_named_with_its_key(project, capsys):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["experiments"]["toy_four_spin"]["entropy"]["weight"] = 0.77
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert cli.main(["verify"]) == 1
+    assert "was trained with entropy.weight = 1.0, and params.yaml has 0.77: train it again" in said(capsys)[0]
+
+
+def test_a_damaged_lock_is_one_sentence(project, capsys):
+    (project / "dvc.lock").write_text("stages: [")
+    assert cli.main(["verify"]) == 1
+    assert said(capsys) == ["ddgm: dvc.lock is damaged: restore it with 'git checkout dvc.lock'"]
+
+
+def test_provenance_names_all_that_a_result_depends_on(project):
+    folder = project / "results/toy/models/toy_four_spin"
+    about = json.loads((folder / "provenance.json").read_text())
+    row = json.loads((folder / "experiment.json").read_text())["row"]
+    assert (
+        about["data_sha256"] == hashlib.sha256((project / "data/prepared/four_spin/train.npy").read_bytes()).hexdigest()
+    )
+    assert {"device", "threads", "processes", "data_source", "seconds", "deterministic"} <= set(about)
+    assert {"ddgm", "torch", "numpy", "python", "safetensors"} <= set(about["versions"])
+    assert row["seeds"] and "optimiser" in row
