@@ -2,7 +2,7 @@
 
 python benchmarks/images.py [--repeats 5] [--steps 2] [--batch 16] [--threads 2]
 
-The row is `celeba` of params.yaml, at its full width. The plain loop has the shape of PyTorch's DCGAN example with
+The row is `celeba_lab` of params.yaml, at its full width. The plain loop has the shape of PyTorch's DCGAN example with
 these nets: float32, torch's own layers, a DataLoader, two separate updates by `backward()` and one optimiser a net. All
 train in one process, in turn, `repeats` times; rates are medians of image pairs (a datum and a sample) a second, and
 ratios those of neighbouring runs. Before anything is timed, the plain nets must compute what ours do. The share is that
@@ -191,7 +191,7 @@ def main() -> None:
     asked = arguments.parse_args()
     torch.set_num_threads(asked.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    row = parameters.load(str(Path(__file__).parents[1] / "params.yaml"))["experiments"]["celeba"]
+    row = parameters.load(str(Path(__file__).parents[1] / "params.yaml"))["experiments"]["celeba_lab"]
     row["schedule"]["batch"] = asked.batch
     pixels = np.random.default_rng(0).integers(0, 256, (1024, *SHAPE), dtype=np.uint8)
     plain = PlainLoop(row, pixels, device)
