@@ -34,5 +34,5 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:
     note = f"{note[0].upper()}{note[1:]}. None chosen; {trained_on(source)}."
     with look():
         figure, place = page_of(f"{title}: what the energy tells apart", HEAD + RIDGE * len(energies) + AXIS, note)
-        draw_ridges(place, energies, aurocs, KINDS, linear, "held-out pictures")
+        draw_ridges(place, energies, aurocs, KINDS, linear, "held-out")
         save(figure, outputs)

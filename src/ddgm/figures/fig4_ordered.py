@@ -7,8 +7,10 @@ import numpy as np
 
 from ddgm.errors import UserError
 from ddgm.figures.inches import EDGE, captioned_tiles, page_of, rows_high, whole_dots
+from ddgm.figures.ridges import in_nats
 from ddgm.figures.style import (
     PAGE,
+    evenly,
     first_of,
     grid,
     look,
@@ -21,19 +23,6 @@ from ddgm.figures.style import (
 
 ACROSS, DOWN = 8, 5  # samples
 LARGEST = 0.66  # inches, a picture
-
-
-def evenly(many: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers from 0 to `many` - 1, evenly spaced, with the first and the last."""
-    return np.linspace(0, many - 1, min(many, most)).round().astype(int)
-
-
-def in_nats(energies: np.ndarray) -> list[str]:
-    """Energies (n,) in print, with as many decimals as the largest leaves room for."""
-    largest = np.abs(energies).max()
-    decimals = 2 if largest < 10 else 1 if largest < 1000 else 0
-    # What rounds to 0 has no sign.
-    return [f"{energy:z.{decimals}f}".replace("-", "−") for energy in energies]
 
 
 def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ddgm.errors import UserError
-from ddgm.figures.fig4_ordered import evenly
 from ddgm.figures.inches import EDGE, page_of
-from ddgm.figures.style import DPI, PAGE, first_of, look, mosaic, read_arrays, require_images, save, trained_on
+from ddgm.figures.style import DPI, PAGE, evenly, first_of, look, mosaic, read_arrays, require_images, save, trained_on
 
 ACROSS, DOWN = 8, 10  # samples, and times
 STEPS, LARGEST = 0.5, 0.66  # inches: the numbers of the steps, a picture
@@ -39,7 +38,11 @@ def draw(progress: Path, outputs: Sequence[Path], title: str) -> None:
     # Each pixel becomes a whole number of dots; the dots per inch follow from it and lie near DPI.
     pixel = min((PAGE - 2 * EDGE - STEPS) / across, LARGEST / height)
     dpi = max(1, round(pixel * DPI)) / pixel
-    which = f"{len(shown)} of {times} times, evenly spaced" if len(shown) < times else "all times that were kept"
+    which = (
+        f"{len(shown)} of {times} times that were kept, evenly spaced among them"
+        if len(shown) < times
+        else "all times that were kept"
+    )
     note = (
         f"{first_of(seeds).capitalize()}, {trained_on(arrays['source'])}; the first {min(ACROSS, count)} z of {count}, "
         f"none chosen; {which}. On the left the step."

@@ -79,6 +79,14 @@ def name_ticks(axis: Axis, linear: float, low: float, high: float, most: int = 9
     axis.set_tick_params(which="minor", length=1.2, width=0.4)
 
 
+def in_nats(energies: np.ndarray) -> list[str]:
+    """Energies (n,) in print, with as many decimals as the largest leaves room for."""
+    largest = np.abs(energies).max()
+    decimals = 2 if largest < 10 else 1 if largest < 1000 else 0
+    # What rounds to 0 has no sign.
+    return [f"{energy:z.{decimals}f}".replace("-", "−") for energy in energies]
+
+
 def spread_of(values: np.ndarray) -> str:
     """Values (S,) in words: mean ± sd over seeds."""
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else f"{values.mean():.3f}"
@@ -100,11 +108,11 @@ def draw_ridges(
     aurocs: Mapping[str, np.ndarray],
     kinds: Mapping[str, tuple[str, str]],
     linear: float | None,
-    heldout: str,
+    heading: str,
 ) -> None:
     """A histogram for each kind above one axis, linear up to `linear` as in `bent`, and the AUROC beside it.
 
-    `kinds` gives the words and the colour of each kind; `heldout` is what the held-out data are called.
+    `kinds` gives the words and the colour of each kind; `heading` says of the AUROC what is told from each.
     """
     places = {kind: bent(values, linear) for kind, values in energies.items()}
     ends = [min(p.min() for p in places.values()), max(p.max() for p in places.values())]
@@ -135,13 +143,13 @@ def draw_ridges(
     # Beside the first kind, or above it where it has a number of its own.
     above = next(iter(energies)) in aurocs
     panel.annotate(
-        f"AUROC, {heldout}\nagainst this kind", (1, len(places) - (0.2 if above else 0.55)),
+        f"AUROC, {heading}\nagainst this kind", (1, len(places) - (0.2 if above else 0.55)),
         xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", ha="left",
         va="bottom" if above else "center", size=6,
     )  # fmt: skip
     panel.set(xlim=(edges[0], edges[-1]), ylim=(-0.05, len(places)), yticks=[])
     panel.spines["left"].set_visible(False)
-    panel.set_xlabel(f"E(x) − mean E of the {heldout} (nats)", size=7)
+    panel.set_xlabel(f"E(x) − mean E of the {kinds['test'][0]} (nats)", size=7)
     if linear is None:
         panel.xaxis.set_major_locator(MaxNLocator(7))
     else:
