@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ddgm.errors import UserError
-from ddgm.figures.fig2 import COLOURS, remark
+from ddgm.figures.fig2 import COLOURS
 from ddgm.figures.inches import EDGE, Place, captioned_tiles, page_of, rows_high
 from ddgm.figures.ridges import axis_in_words, bent, in_nats, linear_part, name_ticks
 from ddgm.figures.style import (
@@ -38,7 +38,7 @@ LABEL = "E(x) − mean E of the held-out pictures (nats)"
 # The page, inches.
 PLANE, BETWEEN, NAMES, LARGEST = 2.3, 0.16, 0.14, 0.66
 TITLE, HEAD, STEPS, BAR, BAR_AXIS, CURVES, AXIS, NUMBERS = 0.17, 0.04, 0.11, 0.07, 0.33, 0.9, 0.31, 0.36
-PIN = 0.07  # from a place in the plane to its picture
+PIN, CARD, INSIDE = 0.07, 0.11, 0.03  # from a place to its picture, the words below that, and the frame
 
 
 def read_landscape(evidence: Path) -> dict[str, np.ndarray]:
@@ -76,31 +76,24 @@ def read_landscape(evidence: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def pinned(places: np.ndarray, size: float, wide: float, high: float) -> list[tuple[float, float]]:
-    """The upper left corner of a square picture beside each of `places` (n, 2), inches right and down in a panel.
+def pinned(places: np.ndarray, size: np.ndarray, panel: np.ndarray) -> np.ndarray:
+    """The upper left corner of a card of `size` (2,) beside each of `places` (n, 2), inches right and down in `panel`.
 
-    Each lies away from the middle of the places where it can: within the panel, off the places and the other pictures.
+    Each lies away from the middle of the places where it can: within the panel, off the places and the other cards.
     """
     middle = places.mean(0)
-    corners: list[tuple[float, float]] = []
+    corners: list[np.ndarray] = []
     for place in places:
-        found = []
+        best = (np.inf, 0.0)
         for side in product((-1, 0, 1), repeat=2):
-            if side == (0, 0):
-                continue
-            corner = place + np.array(side) * (PIN + size / 2) - size / 2
-            corner = corner.clip(0, np.array([wide, high]) - size)
-            covered = sum(_inside(other, corner, size) for other in places)
-            covered += sum(np.abs(corner - other).max() < size for other in corners)
-            outwards = float(np.dot(side, place - middle)) / math.hypot(*side)
-            found.append((covered, -outwards, tuple(corner)))
-        corners.append(min(found)[2])
-    return corners
-
-
-def _inside(place: np.ndarray, corner: np.ndarray, size: float) -> bool:
-    """Whether a place (2,) lies in the square whose upper left corner (2,) is `corner`."""
-    return bool(((place >= corner) & (place <= corner + size)).all())
+            corner = (place + np.array(side) * (PIN + size / 2) - size / 2).clip(INSIDE, panel - size - INSIDE)
+            covered = sum(((other >= corner) & (other <= corner + size)).all() for other in places)
+            covered += sum((np.abs(corner - other) < size).all() for other in corners)
+            inwards = -np.dot(side, place - middle) / (math.hypot(*side) or 1)
+            if (covered, inwards) < best:
+                best, chosen = (covered, inwards), corner
+        corners.append(chosen)
+    return np.array(corners)
 
 
 def _draw_plane(
@@ -113,26 +106,30 @@ def _draw_plane(
     levels = np.linspace(low, max(highest, low + 1e-6), LEVELS + 1)
     panel = place(EDGE, top, PLANE, high)
     filled = panel.contourf(a, b, heights, levels, cmap=COLOURS)
-    panel.contour(a, b, heights, levels[1:-1], colors="white", linewidths=0.25, alpha=0.6)
+    panel.contour(a, b, heights, levels[1:-1], colors="white", linewidths=0.25, linestyles="solid", alpha=0.6)
     panel.set(xlim=(a[0], a[-1]), ylim=(b[0], b[-1]), xticks=[], yticks=[])
     panel.spines[["top", "right"]].set_visible(True)
 
     across, down = ((arrays["slice_places"] - [a[0], b[0]]) / [a[-1] - a[0], b[-1] - b[0]]).T
     places = np.stack([across * PLANE, (1 - down) * high], 1)
     size = arrays["slice_corners"].shape[-1] * pixel
-    corners = pinned(places, size, PLANE, high)
+    card = np.array([size, size + CARD])
+    corners = pinned(places, card, np.array([PLANE, high]))
     # In inches, above the plane and below the pictures.
     pins = place(EDGE, top, PLANE, high)
-    for ends in zip(places, np.array(corners) + size / 2, strict=True):
+    for ends in zip(places, corners + card / 2, strict=True):
         pins.plot(*np.array(ends).T, color="black", linewidth=0.6)
     pins.plot(*places.T, "o", color="black", markersize=3, markeredgecolor="white", markeredgewidth=0.5)
     pins.set(xlim=(0, PLANE), ylim=(high, 0))
     pins.set_axis_off()
     for (words, _), picture, (left, above) in zip(KINDS.values(), arrays["slice_corners"], corners, strict=True):
-        pin = place(EDGE + left, top + above, size, size)
-        pin.imshow(picture.transpose(1, 2, 0), interpolation="none", aspect="auto")
-        pin.set_axis_off()
-        remark(pin, words)
+        pin = place(EDGE + left, top + above, *card)
+        pin.set(xticks=[], yticks=[])
+        pin.spines[:].set_visible(False)
+        pin.text(0.5, 0.03 / card[1], words, transform=pin.transAxes, ha="center", va="baseline", size=6)
+        shown = place(EDGE + left, top + above, size, size)
+        shown.imshow(picture.transpose(1, 2, 0), interpolation="none", aspect="auto")
+        shown.set_axis_off()
     bar = panel.figure.colorbar(
         filled, cax=place(EDGE + 0.05, top + high + 0.05, PLANE - 0.1, BAR), orientation="horizontal"
     )
@@ -152,7 +149,8 @@ def _draw_descents(place: Place, left: float, top: float, arrays: dict[str, np.n
     tiles = pictures[:, None]
     high, wide = rows_high(rows, height, pixel), mosaic(tiles[0]).shape[1] * pixel
     canvas = place(left + NAMES, top + STEPS, wide, high)
-    captioned_tiles(canvas, tiles, in_nats(arrays["descent_energy"][:, steps].ravel()), pixel)
+    words = [word for energies in arrays["descent_energy"][:, steps] for word in in_nats(energies)]
+    captioned_tiles(canvas, tiles, words, pixel)
     canvas.set(xlim=(0, wide), ylim=(high, 0))
     for middle, step in zip(np.linspace(width / 2 * pixel, wide - width / 2 * pixel, columns), steps, strict=True):
         canvas.text(middle, -0.025, f"step {step:,}" if step == steps[0] else f"{step:,}", ha="center", size=6)
