@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddgm.errors import UserError
-from ddgm.figures import fig3_crossings, fig3_energies, fig3_neighbours, fig3_steps
+from ddgm.figures import fig3_crossings, fig3_energies, fig3_neighbours, fig3_steps, ridges
 
 FIGURES = {"steps": fig3_steps, "crossings": fig3_crossings, "neighbours": fig3_neighbours, "energies": fig3_energies}
 SHOWN = ("test", "samples", "letters", "inverted", "noise")
@@ -235,12 +235,12 @@ def test_the_share_of_near_samples_is_measured_by_test_digits():
 
 def test_the_bent_axis_is_linear_about_the_test_digits_and_keeps_the_order():
     energies = {"test": np.linspace(-9, 9, 100)[None], "noise": np.full((1, 5), 4e4)}
-    linear = fig3_energies.linear_part(energies)
+    linear = ridges.linear_part(energies)
     assert linear == 10
-    at = fig3_energies.bent(np.array([-100, -10, -5, 0, 5, 10, 100, 1000.0]), linear)
+    at = ridges.bent(np.array([-100, -10, -5, 0, 5, 10, 100, 1000.0]), linear)
     np.testing.assert_allclose(at, [-2, -1, -0.5, 0, 0.5, 1, 2, 3])
-    assert fig3_energies.linear_part({"test": energies["test"], "noise": np.full((1, 5), 50.0)}) is None
-    assert fig3_energies.linear_part({"test": np.zeros((1, 5))}) is None
+    assert ridges.linear_part({"test": energies["test"], "noise": np.full((1, 5), 50.0)}) is None
+    assert ridges.linear_part({"test": np.zeros((1, 5))}) is None
 
 
 def test_aurocs_are_means_with_spread_over_seeds(tmp_path, drawn):
@@ -280,8 +280,8 @@ def test_gradients_are_drawn_as_what_lowers_the_energy_each_kind_on_its_own_scal
         ("steps", "interpolations", np.zeros((2, 3, 2, 1, 8, 8), np.uint8), "has the shape"),
         ("steps", "interpolations", np.zeros((2, 3, 5, 1, 8, 8), np.float32), "float32"),
         ("steps", "step_energy", np.full((2, 3, 5), np.nan, np.float32), "NaN"),
-        ("neighbours", "neighbours", np.zeros((2, 23, 1, 8, 8), np.uint8), "n=24"),
-        ("neighbours", "neighbour_distance", np.zeros((2, 23), np.float32), r"\(2, 23\).*24 samples"),
+        ("neighbours", "neighbours", np.zeros((2, 25, 1, 8, 8), np.uint8), r"'samples'.*24.*25 neighbours"),
+        ("neighbours", "neighbour_distance", np.zeros((2, 23), np.float32), r"\(2, 23\).*24 neighbours"),
         ("neighbours", "heldout_distance", np.full(9, np.inf, np.float32), "infinite"),
         ("energies", "energy_noise", np.full((2, 9), np.nan, np.float32), "'energy_noise'.*NaN"),
         ("energies", "auroc_noise", np.ones(3, np.float32), "'auroc_noise'.*S=2"),

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ddgm import parameters
+
 PROJECT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -257,6 +259,7 @@ def chain(experiment: str, *rules: str) -> set[str]:
 
 
 DIGIT_FIGURES = ["draw_fig3", *(f"draw_fig3_{view}" for view in ("steps", "crossings", "neighbours", "energies"))]
+IMAGE_FIGURES = ["draw_fig4", *(f"draw_{figure}" for figure in parameters.IMAGE_FIGURES)]
 DIGITS = chain("toy_digits", "evaluate_digits", "anneal", *DIGIT_FIGURES)
 DRAWN = {f"{rule}-toy-toy_digits" for rule in DIGIT_FIGURES}
 
@@ -345,10 +348,11 @@ def test_a_deleted_figure_is_restored_or_drawn_alone(work):
 
 def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
     stages = {"draw_fig3-toy-toy_digits", "draw_fig3_steps-toy-toy_digits"}
+    stages |= {f"draw_fig4_lines-toy-{name}" for name in ("toy_faces", "toy_rooms")}
     edit_module(work, "fig3")
     assert work.plans() == work.changed() == stages
     stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_fig2_curves-toy", "draw_curves-toy"}
-    stages |= {"draw_fig4-toy-toy_faces", "draw_fig4-toy-toy_rooms", *DRAWN}
+    stages |= {f"{rule}-toy-{name}" for rule in IMAGE_FIGURES for name in ("toy_faces", "toy_rooms")} | DRAWN
     stages |= {f"draw_sheet-toy-{name}" for name in TOY_SETS}
     stages |= {"draw_fig2_extended-toy", *(f"draw_claim-toy-{name}" for name in TOY_CLAIMS)}
     edit_module(work, "style")
@@ -360,7 +364,7 @@ def test_a_failed_run_records_what_is_finished_and_the_next_makes_the_rest(work)
     change_digits(work)
     change_steps(work, "toy_faces")
     failing = "results/toy/models/toy_digits/weights.safetensors"
-    faces = chain("toy_faces", "evaluate", "draw_fig4") - {"tabulate-toy", "draw_curves-toy"}
+    faces = chain("toy_faces", "evaluate", *IMAGE_FIGURES) - {"tabulate-toy", "draw_curves-toy"}
     made = work.makes("snakemake --cores 1 --keep-going toy", code=1, FAIL=failing)
     assert made == faces | {"train-toy-toy_digits"}
     assert not (work.path / failing).exists()

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT
+from ddgm import parameters
 
 BIN = Path(sys.executable).parent
 
@@ -68,6 +69,7 @@ def test_every_figure_of_the_toy_branch_is_a_picture(toy):
         *(f"fig3_{view}_toy_digits" for view in ("steps", "crossings", "neighbours", "energies")),
         "fig4_toy_faces",
         "fig4_toy_rooms",
+        *(f"{figure}_{name}" for figure in parameters.IMAGE_FIGURES for name in ("toy_faces", "toy_rooms")),
         "curves",
     ]
     names += [f"sheet_{name}" for name in TOY_SETS] + [f"claim_{name}" for name in TOY_CLAIMS]

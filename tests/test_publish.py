@@ -11,6 +11,7 @@ from PIL import Image
 from conftest import ROOT
 from ddgm.metrics.claims import judge
 from ddgm.metrics.table import write
+from ddgm.parameters import PHOTOGRAPHS
 
 
 @pytest.fixture
@@ -55,6 +56,8 @@ def publish(tmp_path, monkeypatch):
     likely = [("mnist", seed, "log_partition", 50.0 + seed) for seed in (0, 1)]
     write([*likely, ("mnist", 0, "log_likelihood_uniform", 0.0)], results / "likelihoods/mnist.csv")
     (tmp_path / "results/paper/figures").mkdir()
+    for figure in PHOTOGRAPHS:
+        Image.new("RGB", (30, 20)).save(tmp_path / f"results/paper/figures/{figure}_celeba.png")
     Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module
 
@@ -73,6 +76,11 @@ def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tm
     assert text.startswith("# before") and text.endswith("after\n")
     assert Image.open(tmp_path / "docs/figures/paper_fig2.png").convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert (tmp_path / "docs/results/paper/four_spin.provenance.json").exists()
+
+
+def test_figures_that_show_photographs_are_never_copied(publish, tmp_path):
+    publish.main(["paper"])
+    assert [path.name for path in (tmp_path / "docs/figures").iterdir()] == ["paper_fig2.png"]
 
 
 def test_digits_have_a_table_of_their_own_that_begins_with_what_training_digits_score(publish, tmp_path):

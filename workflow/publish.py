@@ -6,7 +6,8 @@ python workflow/publish.py tables    write the tables alone, as after a benchmar
 python workflow/publish.py --check   exit with 1 and one sentence if a table is not what docs/results says
 
 Run after a Snakemake run. Tables and provenance are copied as they are, so that each number can be traced to code and
-data; pictures are saved with 256 colours, which keeps the repository small.
+data; pictures are saved with 256 colours, which keeps the repository small. Figures that show photographs of the data
+are never copied.
 """
 
 import json
@@ -74,6 +75,8 @@ def publish(branch: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
     for picture in pictures:
+        if picture.name.startswith(parameters.PHOTOGRAPHS):
+            continue
         small = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         small.save(DOCS / "figures" / f"{branch}_{picture.name}", optimize=True)
     verdicts = results / "metrics" / "claims.csv"

@@ -52,6 +52,7 @@ class Selection:
     """params.yaml, checked, and what follows from it for a job."""
 
     digit_figures = parameters.DIGIT_FIGURES
+    image_figures = parameters.IMAGE_FIGURES
 
     def __init__(self, config: dict[str, Any]) -> None:
         try:
@@ -316,6 +317,7 @@ class Selection:
             "fig3",
             *parameters.DIGIT_FIGURES,
             "fig4",
+            *parameters.IMAGE_FIGURES,
             "curves",
             *self.claim_figures(branch),
         )

@@ -14,8 +14,8 @@ from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.progress import log, start_log
 
 FIGURES = [
-    "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *parameters.DIGIT_FIGURES, "fig4", "curves", "sheet",
-    "claim",
+    "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *parameters.DIGIT_FIGURES, "fig4",
+    *parameters.IMAGE_FIGURES, "curves", "sheet", "claim",
 ]  # fmt: skip
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
@@ -287,8 +287,8 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         names, _ = shown(args.branch, params)
         histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
         module.draw(histories, outputs)
-    elif args.figure in parameters.DIGIT_FIGURES:
-        draw_digits(args, params, module, folder, outputs)
+    elif args.figure in (*parameters.DIGIT_FIGURES, *parameters.IMAGE_FIGURES):
+        draw_evidence(args, params, module, folder, outputs)
     else:
         if not args.experiment:
             raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
@@ -297,25 +297,33 @@ def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
         module.draw(samples, outputs, title)
 
 
-def draw_digits(
+def draw_evidence(
     args: argparse.Namespace, params: dict[str, Any], module: Any, folder: Path, outputs: list[Path]
 ) -> None:
-    """A figure of a digit experiment's evidence."""
-    if not args.experiment:
+    """A figure of what was kept of one experiment on digits or colour images."""
+    name = args.experiment
+    if not name:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
-    title = parameters.select(params, f"experiments.{args.experiment}.title")
-    dataset = params["experiments"][args.experiment].get("dataset")
-    if dataset and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) != "digits":
-        raise UserError(f"{args.figure} shows digits, and the data of {args.experiment} are none")
-    kinds = {"fig3_crossings": ("crossings",), "fig3_steps": ("evidence", "interpolations")}
-    tables = [
-        existing(
-            folder / kind / f"{args.experiment}.{'npz' if kind == 'evidence' else 'csv'}",
-            f"ddgm evaluate {args.experiment}",
-        )
-        for kind in kinds.get(args.figure, ("evidence",))
-    ]
-    module.draw(*tables, outputs, title)
+    title = parameters.select(params, f"experiments.{name}.title")
+    dataset = params["experiments"][name].get("dataset")
+    wanted = parameters.KINDS_SHOWN[args.figure.split("_")[0]]
+    if dataset and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) not in wanted:
+        raise UserError(f"{args.figure} shows {parameters.WORDS[wanted[0]]}, and the data of {name} are none")
+    files = {
+        "evidence": (folder / "evidence" / f"{name}.npz", "evaluate"),
+        "interpolations": (folder / "interpolations" / f"{name}.csv", "evaluate"),
+        "crossings": (folder / "crossings" / f"{name}.csv", "evaluate"),
+        "samples": (folder / "samples" / f"{name}.npz", "sample"),
+        "progress": (folder / "models" / name / "progress.npz", "train"),
+    }
+    drawn_from = {
+        "fig3_crossings": ("crossings",),
+        "fig3_steps": ("evidence", "interpolations"),
+        "fig4_lines": ("samples",),
+        "fig4_progress": ("progress",),
+    }
+    inputs = [files[kind] for kind in drawn_from.get(args.figure, ("evidence",))]
+    module.draw(*(existing(file, f"ddgm {verb} {name}") for file, verb in inputs), outputs, title)
 
 
 def draw_claim(args: argparse.Namespace, params: dict[str, Any], folder: Path, outputs: list[Path]) -> None:

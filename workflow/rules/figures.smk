@@ -1,10 +1,17 @@
-# fig3_steps_mnist is no fig3 of an experiment "steps_mnist".
+# fig3_steps_mnist is no fig3 of an experiment "steps_mnist", and so for fig4.
 ruleorder:
     draw_fig3_steps
     > draw_fig3_crossings
     > draw_fig3_neighbours
     > draw_fig3_energies
     > draw_fig3
+    > draw_fig4_ordered
+    > draw_fig4_lines
+    > draw_fig4_progress
+    > draw_fig4_energies
+    > draw_fig4_neighbours
+    > draw_fig4_landscape
+    > draw_fig4
 
 
 rule draw_fig1:
@@ -240,6 +247,144 @@ rule draw_fig4:
         "ddgm draw fig4 {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
+rule draw_fig4_ordered:
+    """Samples in the order of their energy."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        code=modules("ddgm.figures.fig4_ordered"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_ordered_{experiment}.png",
+            caption="../report/fig4_ordered.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_ordered_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_ordered_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_ordered {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_ordered {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4_lines:
+    """Images between two samples, along straight lines in z."""
+    input:
+        samples="results/{branch}/samples/{experiment}.npz",
+        code=modules("ddgm.figures.fig4_lines"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_lines_{experiment}.png",
+            caption="../report/fig4_lines.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_lines_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_lines_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_lines {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_lines {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4_progress:
+    """The same z along training."""
+    input:
+        progress="results/{branch}/models/{experiment}/progress.npz",
+        code=modules("ddgm.figures.fig4_progress"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_progress_{experiment}.png",
+            caption="../report/fig4_progress.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_progress_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_progress_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_progress {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_progress {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4_energies:
+    """Energies of pictures and of other inputs."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        code=modules("ddgm.figures.fig4_energies"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_energies_{experiment}.png",
+            caption="../report/fig4_energies.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_energies_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_energies_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_energies {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_energies {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4_neighbours:
+    """Samples above the training pictures nearest to them."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        code=modules("ddgm.figures.fig4_neighbours"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_neighbours_{experiment}.png",
+            caption="../report/fig4_neighbours.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_neighbours_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_neighbours_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_neighbours {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_neighbours {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4_landscape:
+    """The energy in a plane of pictures, and along descents."""
+    input:
+        evidence="results/{branch}/evidence/{experiment}.npz",
+        code=modules("ddgm.figures.fig4_landscape"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_landscape_{experiment}.png",
+            caption="../report/fig4_landscape.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_landscape_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_landscape_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_landscape {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_landscape {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
 rule draw_curves:
     """Energies and entropy along training."""
     input:
@@ -324,6 +469,7 @@ rule fig3:
 
 
 rule fig4:
-    """Figure 4 of the paper."""
+    """Figure 4 of the paper, and what was measured of its images."""
     input:
         select.figure("fig4", "paper"),
+        [file for name in select.image_figures for file in select.figure(name, "paper")],

@@ -19,28 +19,29 @@ def interpolation_picture(interpolations: np.ndarray) -> np.ndarray:
     return mosaic(interpolations, apart=(1, interpolations.shape[1] - 1))
 
 
+def read_lines(samples: Path, *more: str) -> dict[str, np.ndarray]:
+    """The arrays interpolations (S, rows, steps, C, H, W), `more` by their names (S, n, C, H, W), source, checked."""
+    images = {"interpolations": ("S", "rows", "steps", "C", "H", "W")}
+    images |= {name: ("S", "n", "C", "H", "W") for name in more}
+    arrays = read_arrays(samples, images | {"source": ()})
+    for name in images:
+        require_images(samples, name, arrays[name])
+    if arrays["interpolations"].shape[2] < 3:
+        raise UserError(
+            f"{samples}: 'interpolations' has the shape {arrays['interpolations'].shape}, but the figure needs "
+            "at least 3 steps: two end points and what lies between them"
+        )
+    return arrays
+
+
 def draw(samples: Path, outputs: Sequence[Path], title: str) -> None:
     """(a) `interpolations` uint8 (S, rows, steps, C, H, W) and (b) `samples` uint8 (S, n, C, H, W), first seed.
 
     Both are arrays of the npz `samples`, and so is `source`, what the pair was trained on. Raises UserError if one is
     missing, or is of another shape or type.
     """
-    arrays = read_arrays(
-        samples,
-        {
-            "interpolations": ("S", "rows", "steps", "C", "H", "W"),
-            "samples": ("S", "n", "C", "H", "W"),
-            "source": (),
-        },
-    )
-    for name in ("interpolations", "samples"):
-        require_images(samples, name, arrays[name])
+    arrays = read_lines(samples, "samples")
     between, drawn = arrays["interpolations"][0], arrays["samples"][0]
-    if between.shape[1] < 3:
-        raise UserError(
-            f"{samples}: 'interpolations' has the shape {arrays['interpolations'].shape}, but the figure needs "
-            "at least 3 steps: two end points and what lies between them"
-        )
     rows = min(len(between), len(drawn))
     columns = min(MOST, len(drawn) // rows)
     with look():

@@ -5,17 +5,24 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from ddgm.errors import UserError
-from ddgm.figures.inches import EDGE, Place, page_of
+from ddgm.figures.inches import EDGE, Place, page_of, whole_dots
+from ddgm.figures.ridges import (
+    AXIS,
+    HEAD,
+    NAMES,
+    RIDGE,
+    draw_ridges,
+    linear_part,
+    read_energies,
+    ridges_in_words,
+)
 from ddgm.figures.style import (
     DATA,
-    DPI,
     ENERGY,
     PAGE,
     SAMPLES,
@@ -39,35 +46,13 @@ KINDS = {
     "letters": ("letters", ENERGY),
 }
 COMPARED = tuple(KINDS)[2:]
-BINS = 80
 ACROSS = 6  # pictures of a kind
 GRADIENT_COLOURS = matplotlib.colormaps["PuOr_r"]
 REACH = 0.99  # of a kind's pixels lie within its colour scale
 
 # The page, inches.
-NAMES, NUMBERS, RIDGE, AXIS, HEAD = 0.95, 0.95, 0.27, 0.34, 0.17
 LARGEST, APART, BETWEEN = 0.42, 0.05, 0.12
 SCALE, BAR, BAR_AXIS = 0.55, 0.07, 0.2
-
-
-def read_energies(evidence: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """By kind, in the order of KINDS: energies (S, m), and the AUROC (S,) of those that are told from test digits.
-
-    A kind that the file does not hold is left out: not every data set has letters. Raises UserError without test
-    digits, for other shapes, and for energies without value.
-    """
-    read_arrays(evidence, {"energy_test": ("S", "m")})
-    with np.load(evidence, allow_pickle=False) as archive:
-        kinds = [kind for kind in KINDS if f"energy_{kind}" in archive]
-    told = [kind for kind in kinds if kind in COMPARED]
-    arrays = read_arrays(
-        evidence,
-        {f"energy_{kind}": ("S", f"m of {kind}") for kind in kinds} | {f"auroc_{kind}": ("S",) for kind in told},
-    )
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{evidence}: {name!r} holds NaN or infinite values; measure this experiment again")
-    return {kind: arrays[f"energy_{kind}"] for kind in kinds}, {kind: arrays[f"auroc_{kind}"] for kind in told}
 
 
 def read_gradients(evidence: Path) -> dict[str, np.ndarray]:
@@ -79,89 +64,6 @@ def read_gradients(evidence: Path) -> dict[str, np.ndarray]:
     if not np.isfinite(arrays["gradients"]).all():
         raise UserError(f"{evidence}: 'gradients' holds NaN or infinite values; measure this experiment again")
     return arrays
-
-
-def linear_part(energies: dict[str, np.ndarray]) -> float | None:
-    """The power of ten up to which the axis is linear, logarithmic beyond; None where a linear axis shows all.
-
-    Nine of ten test digits lie within it, so that the axis bends where little is left of them.
-    """
-    spread = np.abs(np.quantile(energies["test"], [0.05, 0.95])).max()
-    widest = max(np.abs(values).max() for values in energies.values())
-    if spread == 0 or widest <= 10 * spread:
-        return None
-    return float(10 ** np.ceil(np.log10(spread)))
-
-
-def bent(values: np.ndarray, linear: float | None) -> np.ndarray:
-    """Where `values` stand on the axis: linear up to ±`linear`, where it is ±1, and each power of ten beyond is 1."""
-    if linear is None:
-        return values
-    size = np.abs(values) / linear
-    return np.sign(values) * np.where(size <= 1, size, 1 + np.log10(np.maximum(size, 1)))
-
-
-def _draw_energies(
-    place: Place, energies: dict[str, np.ndarray], aurocs: dict[str, np.ndarray], linear: float | None
-) -> None:
-    """A histogram for each kind above one axis, linear up to `linear` as in `bent`, and the AUROC beside it."""
-    places = {kind: bent(values, linear) for kind, values in energies.items()}
-    ends = [min(p.min() for p in places.values()), max(p.max() for p in places.values())]
-    margin = 0.02 * (ends[1] - ends[0]) or 0.5
-    edges = np.linspace(ends[0] - margin, ends[1] + margin, BINS + 1)
-    panel = place(NAMES, HEAD, PAGE - NAMES - NUMBERS, RIDGE * len(energies))
-    panel.axvline(0, color="#bbbbbb", linewidth=0.5, zorder=0)
-    for row, (kind, values) in enumerate(places.items()):
-        words, colour = KINDS[kind]
-        base = len(places) - 1 - row
-        # Every seed has as many values, so that the mean of the seeds' histograms is the histogram of all.
-        counts = np.stack([np.histogram(seed, edges)[0] for seed in values])
-        counts = base + 0.9 * counts / counts.max()
-        panel.stairs(counts.mean(0), edges, baseline=base, fill=True, color=colour, alpha=0.3)
-        panel.stairs(counts.mean(0), edges, baseline=base, color=colour, linewidth=0.8)
-        if len(values) > 1:
-            for seed in counts:
-                panel.stairs(seed, edges, baseline=None, color=colour, alpha=0.45, linewidth=0.4)
-        panel.annotate(
-            words, (0, base + 0.25), xycoords=("axes fraction", "data"), xytext=(-4, 0), textcoords="offset points",
-            ha="right", va="center", size=7,
-        )  # fmt: skip
-        if kind in aurocs:
-            panel.annotate(
-                spread_of(aurocs[kind]), (1, base + 0.25), xycoords=("axes fraction", "data"), xytext=(6, 0),
-                textcoords="offset points", ha="left", va="center", size=7,
-            )  # fmt: skip
-    panel.annotate(
-        "AUROC, test digits\nagainst this kind", (1, len(places) - 0.55), xycoords=("axes fraction", "data"),
-        xytext=(6, 0), textcoords="offset points", ha="left", va="center", size=6,
-    )  # fmt: skip
-    panel.set(xlim=(edges[0], edges[-1]), ylim=(-0.05, len(places)), yticks=[])
-    panel.spines["left"].set_visible(False)
-    panel.set_xlabel("E(x) − mean E of the test digits (nats)", size=7)
-    if linear is None:
-        panel.xaxis.set_major_locator(MaxNLocator(7))
-    else:
-        _name_ticks(panel, linear, edges[0], edges[-1])
-
-
-def _name_ticks(panel: Axes, linear: float, low: float, high: float) -> None:
-    """Ticks of the bent axis at 0 and at powers of ten, at most nine of them named."""
-    decades = np.arange(1, 1 + int(max(abs(low), abs(high), 1)))
-    ticks = [at for at in (*-decades[::-1], 0, *decades) if low <= at <= high]
-    energy = {at: np.sign(at) * linear * 10.0 ** (abs(at) - 1) for at in ticks}
-    every = -(-len(ticks) // 9)
-    named = [at for at in ticks if at % every == 0]
-    panel.xaxis.set_major_locator(FixedLocator(named))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{energy[round(at)]:g}".replace("-", "−")))
-    shares = np.log10(np.arange(2, 10))
-    minor = [side * (1 + decade + share) for side in (-1, 1) for decade in range(len(decades)) for share in shares]
-    panel.xaxis.set_minor_locator(FixedLocator([at for at in minor if low <= at <= high]))
-    panel.tick_params(axis="x", which="minor", length=1.2, width=0.4)
-
-
-def spread_of(values: np.ndarray) -> str:
-    """Values (S,) in words: mean ± sd over seeds."""
-    return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" if len(values) > 1 else f"{values.mean():.3f}"
 
 
 def gradient_tiles(inputs: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -215,14 +117,14 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:
 
     Raises UserError for arrays of another form.
     """
-    energies, aurocs = read_energies(evidence)
+    energies, aurocs = read_energies(evidence, KINDS, COMPARED)
     arrays = read_gradients(evidence)
     kinds = [str(kind) for kind in arrays["input_kinds"]]
     tiles, limits = gradient_tiles(arrays["inputs"][:, :ACROSS], arrays["gradients"][:, :ACROSS])
     rows, columns, _, height, _ = tiles.shape
     across = mosaic(tiles[:1], range(2, columns, 2)).shape[1]
     # As many whole dots a pixel as fit; a few pictures alone are not blown up.
-    pixel = max(1, int(min((PAGE - NAMES - SCALE) / across, LARGEST / height) * DPI)) / DPI
+    pixel = whole_dots(min((PAGE - NAMES - SCALE) / across, LARGEST / height))
     histograms = HEAD + RIDGE * len(energies) + AXIS
     top = histograms + BETWEEN + HEAD
     pictures = rows * (height * pixel + APART)
@@ -230,17 +132,13 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:
     seeds = len(energies["test"])
     with look():
         linear = linear_part(energies)
-        axis = "linear" if linear is None else f"linear from −{linear:g} to {linear:g} and logarithmic beyond"
-        which = "the only seed" if seeds == 1 else f"all {seeds} seeds, and thin each of them"
-        spread = "" if seeds == 1 else ", mean\u00a0±\u00a0sd"
         note = (
-            f"(a) {which}; every histogram as high as its own peak, in bins equally wide on the axis, which is {axis}; "
-            f"AUROC: the probability that this kind's energy is above a test digit's{spread}. (b) {first_of(seeds)}, "
+            f"(a) {ridges_in_words(seeds, linear, 'a test digit')}. (b) {first_of(seeds)}, "
             f"{trained_on(arrays['source'])}; each kind has its own colour scale, whose end stands on the right, in "
             f"nats per unit of x: {100 * REACH:.0f}\u00a0% of the kind's pixels lie within."
         )
         figure, place = page_of(f"{title}: what the energy tells apart", body, note)
-        _draw_energies(place, energies, aurocs, linear)
+        draw_ridges(place, energies, aurocs, KINDS, linear, "test digits")
         for words, down in (("(a) energies", 0), ("(b) pictures and, right of each, −dE/dx", histograms + BETWEEN)):
             heading = place(EDGE, down, PAGE - 2 * EDGE, HEAD)
             heading.set_axis_off()

@@ -1,6 +1,7 @@
 """Are the samples of Figure 3 new? Each beside the training digit nearest to it, and how far away that is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ddgm.errors import UserError
-from ddgm.figures.inches import EDGE, page_of
+from ddgm.figures.inches import EDGE, captioned_tiles, page_of, rows_high, whole_dots
 from ddgm.figures.style import (
     DATA,
-    DPI,
     PAGE,
     SAMPLES,
     first_of,
@@ -24,12 +24,30 @@ from ddgm.figures.style import (
     trained_on,
 )
 
-ACROSS, PAIRS = 10, 3  # samples in a row, and rows
+ROWS = 3  # of pairs
 BINS = 40
 NEAR = 0.01  # of the test digits are nearer to a training digit than where the dashed line stands
 
 # The page, inches.
-PICTURES, LETTERS, APART, NUMBERS, AXIS, LEGEND = 3.0, 0.11, 0.08, 0.32, 0.31, 0.31
+NUMBERS, AXIS, LEGEND = 0.32, 0.31, 0.31
+BELOW, BETWEEN, BELOW_NUMBERS, LEGEND_LINE = 0.95, 0.1, 0.14, 0.19  # where the distances stand below
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the samples are, and how they lie on the page."""
+
+    data: str  # what one training example is called
+    heldout: str  # what the held-out data are called
+    channels: int
+    across: int  # samples in a row
+    wide: float  # inches for a row of pictures
+    largest: float  # inches, a picture
+    below: bool  # whether the distances stand below the pictures, or right of them
+    warning: str = ""  # what the small print says beside
+
+
+DIGITS = Kind("training digit", "test digits", 1, across=10, wide=3.0, largest=0.4, below=False)
 
 
 def near_share(distances: np.ndarray, heldout: np.ndarray) -> tuple[float, np.ndarray]:
@@ -38,9 +56,35 @@ def near_share(distances: np.ndarray, heldout: np.ndarray) -> tuple[float, np.nd
     return bound, (distances < bound).mean(1)
 
 
-def _draw_distances(panel: Axes, distances: np.ndarray, heldout: np.ndarray, bound: float) -> None:
-    """Densities of the distances: test digits filled, samples as lines, each seed thin and all together thick."""
-    # The axis begins at 0, where a copy of a training digit would lie.
+def read_neighbours(evidence: Path, channels: int) -> dict[str, np.ndarray]:
+    """The arrays that `draw` names, checked: as many images as have a neighbour, and a distance for each."""
+    arrays = read_arrays(
+        evidence,
+        {
+            "samples": ("S", "n", channels, "H", "W"),
+            "neighbours": ("S", "shown", channels, "H", "W"),
+            "neighbour_distance": ("S", "all"),
+            "heldout_distance": ("m",),
+            "source": (),
+        },
+    )
+    for name in ("samples", "neighbours"):
+        require_images(evidence, name, arrays[name])
+    distances, shown = arrays["neighbour_distance"], arrays["neighbours"].shape[1]
+    if not (np.isfinite(distances).all() and np.isfinite(arrays["heldout_distance"]).all()):
+        raise UserError(f"{evidence}: a distance is NaN or infinite; measure this experiment again")
+    for name in ("samples", "neighbour_distance"):
+        if arrays[name].shape[1] < shown:
+            raise UserError(
+                f"{evidence}: {name!r} has the shape {arrays[name].shape}, but the figure needs one for each of the "
+                f"{shown} neighbours; measure this experiment again"
+            )
+    return arrays | {"samples": arrays["samples"][:, :shown]}
+
+
+def _draw_distances(panel: Axes, distances: np.ndarray, heldout: np.ndarray, bound: float, kind: Kind) -> None:
+    """Densities of the distances: held-out data filled, samples as lines, each seed thin and all together thick."""
+    # The axis begins at 0, where a copy of a training example would lie.
     edges = np.linspace(0, 1.02 * max(distances.max(), heldout.max(), 1e-6), BINS + 1)
     panel.hist(heldout, edges, density=True, color=DATA, alpha=0.3, linewidth=0)
     if len(distances) > 1:
@@ -50,81 +94,55 @@ def _draw_distances(panel: Axes, distances: np.ndarray, heldout: np.ndarray, bou
     panel.axvline(bound, color="#444444", linewidth=0.7, linestyle=(0, (3, 2)))
     panel.set(xlim=(0, edges[-1]), yticks=[])
     panel.locator_params(axis="x", nbins=6)
-    panel.set_xlabel("distance to the nearest training digit", size=7)
+    panel.set_xlabel(f"distance to the nearest {kind.data}", size=7)
     panel.set_ylabel("density", size=7)
 
 
-def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:
-    """The first seed's samples above their nearest training digits, and histograms of all seeds' distances.
+def draw(evidence: Path, outputs: Sequence[Path], title: str, kind: Kind = DIGITS) -> None:
+    """The first seed's samples above their nearest training examples, and histograms of all seeds' distances.
 
-    evidence  npz: samples and neighbours uint8 (S, n, 1, H, W), neighbour_distance (S, all) of these n
-              samples and of more after them and, of test digits,
-              heldout_distance (m,), Euclidean with pixels from 0 to 1, source: what the pair was trained on
+    evidence  npz: samples uint8 (S, n, C, H, W), and of the first of them neighbours uint8 (S, shown, C, H, W);
+              neighbour_distance (S, all) of these and of more samples after them and, of held-out data,
+              heldout_distance (m,), Euclidean with pixels from 0 to 1; source: what the pair was trained on
 
     Raises UserError for arrays of another form.
     """
-    arrays = read_arrays(
-        evidence,
-        {
-            "samples": ("S", "n", 1, "H", "W"),
-            "neighbours": ("S", "n", 1, "H", "W"),
-            "neighbour_distance": ("S", "all"),
-            "heldout_distance": ("m",),
-            "source": (),
-        },
-    )
-    for name in ("samples", "neighbours"):
-        require_images(evidence, name, arrays[name])
+    arrays = read_neighbours(evidence, kind.channels)
     distances, heldout = arrays["neighbour_distance"], arrays["heldout_distance"]
-    if not (np.isfinite(distances).all() and np.isfinite(heldout).all()):
-        raise UserError(f"{evidence}: a distance is NaN or infinite; measure this experiment again")
-    if distances.shape[1] < arrays["samples"].shape[1]:
-        raise UserError(
-            f"{evidence}: 'neighbour_distance' has the shape {distances.shape}, but the figure needs a distance for "
-            f"each of the {arrays['samples'].shape[1]} samples; measure this experiment again"
-        )
     seeds, count, _, height, _ = arrays["samples"].shape
-    columns = min(ACROSS, count)
-    pairs = min(PAIRS, count // columns)
-    tiles = [grid(arrays[name][0], pairs, columns) for name in ("samples", "neighbours")]
-    blocks = [mosaic(np.stack(both)) for both in zip(*tiles, strict=True)]
-    down, across = blocks[0].shape[:2]
+    columns = min(kind.across, count)
+    rows = min(ROWS, count // columns)
+    tiles = np.stack([grid(arrays[name][0], rows, columns) for name in ("samples", "neighbours")], 1)
+    down, across = mosaic(tiles[0]).shape[:2]
     # As many whole dots a pixel as fit; a few samples alone are not blown up.
-    pixel = max(1, int(min(PICTURES / across, 0.4 / height) * DPI)) / DPI
-    pitch = down * pixel + LETTERS + APART
-    body = max(pairs * pitch - APART / 2, LEGEND + 1.0 + AXIS)
+    pixel = whole_dots(min(kind.wide / across, kind.largest / height))
+    pictures = rows_high(rows, down, pixel)
+    if kind.below:
+        left, key_at, top, high = EDGE + BELOW_NUMBERS, pictures + BETWEEN, pictures + BETWEEN + LEGEND_LINE, BELOW
+        body = top + high + AXIS
+    else:
+        body = max(pictures, LEGEND + 1.0 + AXIS)
+        left, key_at, top, high = EDGE + max(across * pixel, 1.5) + NUMBERS, 0, LEGEND, body - LEGEND - AXIS
     bound, near = near_share(distances, heldout)
     spread = f"\u00a0±\u00a0{100 * near.std(ddof=1):.1f}" if seeds > 1 else ""
     note = (
         f"Pictures: {first_of(seeds)}, {trained_on(arrays['source'])}; samples as they came, none chosen; below each "
-        "pair its distance, Euclidean, with pixels from 0 to 1. Dashed: 1 % of the test digits are nearer to a "
-        f"training digit than this, and of the samples {100 * near.mean():.1f}{spread}\u00a0%. Memorised samples "
-        "would lie at 0."
+        f"pair its distance, Euclidean, with pixels from 0 to 1. Dashed: 1 % of the {kind.heldout} are nearer to a "
+        f"{kind.data} than this, and of the samples {100 * near.mean():.1f}{spread}\u00a0%. Memorised samples "
+        f"would lie at 0.{kind.warning}"
     )
     with look():
-        figure, place = page_of(f"{title}: samples (above) and the training digits nearest to them", body, note)
-        canvas = place(EDGE, 0, PICTURES, body)
-        width = tiles[0].shape[-1] * pixel
-        middles = np.linspace(width / 2, across * pixel - width / 2, columns)
-        for pair, block in enumerate(blocks):
-            above = pair * pitch
-            canvas.imshow(
-                block, extent=(0, across * pixel, above + down * pixel, above), interpolation="none", aspect="auto"
-            )
-            for column, middle in enumerate(middles):
-                canvas.text(
-                    middle, above + down * pixel + LETTERS - 0.02,
-                    f"{distances[0, pair * columns + column]:.1f}", ha="center", va="baseline", size=6,
-                )  # fmt: skip
-        canvas.set(xlim=(0, PICTURES), ylim=(body, 0))
-        canvas.set_axis_off()
-        left = EDGE + max(across * pixel, 1.5) + NUMBERS
-        _draw_distances(place(left, LEGEND, PAGE - left - 0.1, body - LEGEND - AXIS), distances, heldout, bound)
-        key = place(left, 0, PAGE - left, LEGEND)
+        figure, place = page_of(f"{title}: samples (above) and the {kind.data}s nearest to them", body, note)
+        canvas = place(EDGE, 0, kind.wide, body)
+        captioned_tiles(canvas, tiles, [f"{distance:.1f}" for distance in distances[0]], pixel)
+        canvas.set(xlim=(0, kind.wide), ylim=(body, 0))
+        _draw_distances(place(left, top, PAGE - left - 0.1, high), distances, heldout, bound, kind)
+        key = place(left, key_at, PAGE - left, top - key_at)
         key.set_axis_off()
         key.legend(
             [Line2D([], [], color=DATA, alpha=0.3, linewidth=4), Line2D([], [], color=SAMPLES, linewidth=1.2)],
-            ["test digits", "samples" if seeds == 1 else f"samples, {seeds} seeds (thin: each)"],
-            loc="upper left", fontsize=7, borderaxespad=0, borderpad=0, labelspacing=0.3, bbox_to_anchor=(0, 1),
+            [kind.heldout, "samples" if seeds == 1 else f"samples, {seeds} seeds (thin: each)"],
+            loc="upper left", ncols=2 if kind.below else 1, fontsize=7, borderaxespad=0, borderpad=0,
+            labelspacing=0.3, bbox_to_anchor=(0, 1),
         )  # fmt: skip
         save(figure, outputs, exact_colours=True)

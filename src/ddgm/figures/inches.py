@@ -1,13 +1,15 @@
 """A page laid out in inches from its upper left corner: a heading, a body of panels, small print."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ddgm.figures.style import DPI, PAGE, SMALL_PRINT, blank_page, wrapped
+from ddgm.figures.style import DPI, PAGE, SMALL_PRINT, blank_page, mosaic, wrapped
 
 EDGE, LINE, SMALL_LINE = 0.05, 0.14, 0.105
+LETTERS, APART = 0.11, 0.08  # below a row of tiles
 Place = Callable[[float, float, float, float], Axes]
 
 
@@ -32,3 +34,33 @@ def page_of(heading: str, body: float, note: str, dpi: float = DPI) -> tuple[Fig
         return figure.add_axes((left / PAGE, 1 - lower / tall, (right - left) / PAGE, (lower - upper) / tall))
 
     return figure, place
+
+
+def whole_dots(most: float) -> float:
+    """Inches for a pixel: as many whole dots at DPI as `most` inches hold, or one."""
+    return max(1, int(most * DPI)) / DPI
+
+
+def rows_high(rows: int, down: int, pixel: float) -> float:
+    """Inches that `rows` of `captioned_tiles` take, each `down` pixels high without its words."""
+    return rows * (down * pixel + LETTERS + APART) - APART / 2
+
+
+def captioned_tiles(canvas: Axes, tiles: np.ndarray, words: Sequence[str], pixel: float) -> None:
+    """Rows of tiles (rows, high, columns, C, H, W) uint8, in each column `high` above each other, and words below.
+
+    `canvas` is in inches downwards from its upper left corner, a pixel is `pixel` of them; `words` has a text for each
+    column of each row, and may have more.
+    """
+    width = tiles.shape[-1] * pixel
+    for row, block in enumerate(tiles):
+        columns, picture = block.shape[1], mosaic(block)
+        down, across = (pixels * pixel for pixels in picture.shape[:2])
+        above = row * (down + LETTERS + APART)
+        # "none" is whole dots in the PNG, and in the PDF the pixels themselves.
+        canvas.imshow(picture, extent=(0, across, above + down, above), interpolation="none", aspect="auto")
+        for column, middle in enumerate(np.linspace(width / 2, across - width / 2, columns)):
+            canvas.text(
+                middle, above + down + LETTERS - 0.02, words[row * columns + column], ha="center", va="baseline", size=6
+            )
+    canvas.set_axis_off()

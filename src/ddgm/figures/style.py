@@ -183,6 +183,11 @@ def grid(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return images[: rows * columns].reshape(rows, columns, *images.shape[1:])
 
 
+def evenly(many: int, most: int) -> np.ndarray:
+    """At most `most` of the numbers from 0 to `many` - 1, evenly spaced, with the first and the last."""
+    return np.linspace(0, many - 1, min(many, most)).round().astype(int)
+
+
 def draw_pictures(
     pictures: Sequence[np.ndarray],
     headings: Sequence[str],
