@@ -38,7 +38,7 @@ LABEL = "E(x) − mean E of the held-out pictures (nats)"
 # The page, inches.
 PLANE, BETWEEN, NAMES, LARGEST = 2.3, 0.16, 0.14, 0.66
 TITLE, HEAD, STEPS, BAR, BAR_AXIS, CURVES, AXIS, NUMBERS = 0.17, 0.04, 0.11, 0.07, 0.33, 0.9, 0.31, 0.36
-PIN, CARD, INSIDE = 0.07, 0.11, 0.03  # from a place to its picture, the words below that, and the frame
+PIN, DOT, CARD, INSIDE = 0.07, 0.04, 0.11, 0.03  # from a place to its picture; its dot; words below; to the frame
 
 
 def read_landscape(evidence: Path) -> dict[str, np.ndarray]:
@@ -87,7 +87,7 @@ def pinned(places: np.ndarray, size: np.ndarray, panel: np.ndarray) -> np.ndarra
         best = (np.inf, 0.0)
         for side in product((-1, 0, 1), repeat=2):
             corner = (place + np.array(side) * (PIN + size / 2) - size / 2).clip(INSIDE, panel - size - INSIDE)
-            covered = sum(((other >= corner) & (other <= corner + size)).all() for other in places)
+            covered = sum(((other > corner - DOT) & (other < corner + size + DOT)).all() for other in places)
             covered += sum((np.abs(corner - other) < size).all() for other in corners)
             inwards = -np.dot(side, place - middle) / (math.hypot(*side) or 1)
             if (covered, inwards) < best:
