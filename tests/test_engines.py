@@ -43,14 +43,15 @@ outputs = {{
     "fetch": ["data/raw/" + "/".join(words)],
     "prepare": ["data/prepared/" + "/".join(words) + end for end in (".npy", ".csv", "_faults.csv", ".json")],
     "describe": [f"{{results}}/data/{{name}}.csv"],
-    "train": [model + end for end in ("weights.safetensors", "snapshots.safetensors", "history.csv", "experiment.json",
-                                      "provenance.json")],
+    "train": [model + end for end in ("weights.safetensors", "snapshots.safetensors", "history.csv", "progress.npz",
+                                      "experiment.json", "provenance.json")],
+    "reference": [f"{{results}}/references/{{name}}.npz"],
     "sample": [f"{{results}}/samples/{{name}}.npz"],
     "classify": [f"{{results}}/classifiers/{{name}}/" + end
                  for end in ("weights.safetensors", "classifier.json", "provenance.json", "accuracy.csv")],
     "evaluate": [f"{{results}}/metrics/{{name}}.csv"]
     + [f"{{results}}/{{kind}}/{{name}}.csv" for kind in ("interpolations", "crossings") if "digits" in name]
-    + [f"{{results}}/evidence/{{name}}.npz"] * ("digits" in name),
+    + [f"{{results}}/evidence/{{name}}.npz"] * any(word in name for word in ("digits", "faces", "rooms")),
     "anneal": [f"{{results}}/likelihoods/{{name}}.csv"],
     "trace": [f"{{results}}/traces/{{name}}.csv"],
     "mix": [f"{{results}}/mixing/{{name}}.csv"],
@@ -76,6 +77,10 @@ drawn = {{
     "fig3_neighbours": [f"{{results}}/evidence/{{name}}.npz"],
     "fig3_energies": [f"{{results}}/evidence/{{name}}.npz"],
     "fig3_crossings": [f"{{results}}/crossings/{{name}}.csv"],
+    "fig4_progress": [f"{{results}}/models/{{name}}/progress.npz"],
+    "fig4_lines": [f"{{results}}/samples/{{name}}.npz"],
+    **{{f"fig4_{{view}}": [f"{{results}}/evidence/{{name}}.npz"]
+       for view in ("ordered", "energies", "neighbours", "landscape")}},
     "claim": [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place(claim)}}/{{one}}.csv" for one in shown],
     "fig2_extended": samples + [f"{{results}}/metrics/{{one}}.csv" for one in shown],
     "fig2_curves": [f"{{results}}/traces/{{one}}.csv" for one in shown]
@@ -86,6 +91,7 @@ inputs = {{
     "train": arrays,
     "sample": [f"{{model}}weights.safetensors"],
     "classify": [prepared],
+    "reference": [prepared],
     "evaluate": [f"{{model}}weights.safetensors"]
     + [f"{{results}}/samples/{{name}}.npz",
        f"{{results}}/classifiers/{{name}}/weights.safetensors"] * ("digits" in name),
@@ -267,7 +273,7 @@ DRAWN = {f"{rule}-toy-toy_digits" for rule in DIGIT_FIGURES}
 def change_steps(clone: Clone, experiment: str, old: str = "", new: str = "1") -> None:
     """Put a digit in front of an experiment's number of steps."""
     file = clone.path / "params.yaml"
-    row = rf"(\n  {experiment}:\n(?:    .*\n)*?    schedule: {{steps: ){old}"
+    row = rf"(\n  {experiment}:\n(?:    .*\n)*?    schedule: {{kind: \w+, steps: ){old}"
     text, count = re.subn(row, rf"\g<1>{new}", file.read_text())
     assert count == 1
     file.write_text(text)
@@ -364,7 +370,7 @@ def test_a_failed_run_records_what_is_finished_and_the_next_makes_the_rest(work)
     change_digits(work)
     change_steps(work, "toy_faces")
     failing = "results/toy/models/toy_digits/weights.safetensors"
-    faces = chain("toy_faces", "evaluate", *IMAGE_FIGURES) - {"tabulate-toy", "draw_curves-toy"}
+    faces = chain("toy_faces", "evaluate_images", *IMAGE_FIGURES) - {"tabulate-toy", "draw_curves-toy"}
     made = work.makes("snakemake --cores 1 --keep-going toy", code=1, FAIL=failing)
     assert made == faces | {"train-toy-toy_digits"}
     assert not (work.path / failing).exists()
