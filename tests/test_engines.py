@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -299,7 +300,7 @@ def edit_module(clone: Clone, name: str) -> None:
 
 
 def test_after_snakemake_dvc_repeats_nothing(work):
-    assert work.makes("dvc repro toy") == set()
+    assert work.changed() == work.makes("dvc repro toy") == set()
     said = work.run("snakemake --cores 2 toy")
     assert "Nothing to be done" in said
     assert "dvc.lock" not in said
@@ -318,7 +319,10 @@ def test_after_a_pull_snakemake_has_nothing_to_do(pulled):
     said = pulled.run("snakemake -n toy")
     assert "adopted" in said
     assert "Nothing to be done" in said
+    start = time.monotonic()
     assert "adopted" not in pulled.run("snakemake -n toy")
+    assert pulled.changed() == set()
+    assert time.monotonic() - start < 60  # some seconds, where nobody else uses the cores
 
 
 def test_after_a_pull_what_dvc_cannot_prove_is_made_again(pulled):
@@ -340,6 +344,7 @@ def test_a_pulled_figure_is_current_without_its_models(built, tmp_path):
 
 def test_an_edited_parameter_repeats_its_experiment_in_dvc_and_a_restored_one_nothing(work):
     change_digits(work)
+    assert work.plans() == work.changed() - {"toy"} == DIGITS
     assert work.makes("dvc repro toy") == DIGITS
     assert work.plans() == set()
     restore_digits(work)
