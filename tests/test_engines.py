@@ -347,6 +347,8 @@ def test_an_edited_parameter_repeats_its_experiment_in_dvc_and_a_restored_one_no
     assert work.plans() == work.changed() - {"toy"} == DIGITS
     assert work.makes("dvc repro toy") == DIGITS
     assert work.plans() == set()
+    compared = json.loads(work.run("dvc metrics diff --json 2>/dev/null"))
+    assert set(compared["diff"]["results/toy/metrics.json"]) == {"all.digest"}
     restore_digits(work)
     assert work.makes("dvc repro toy") == set()
     assert work.plans() == set()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import test_engines as engines
+from ddgm.pair import COLUMNS
 from test_engines import BIN, Clone, change_steps, copy
 
 pytestmark = engines.pytestmark
@@ -112,6 +113,19 @@ def test_an_experiment_of_dvc_runs_what_depends_on_its_number_and_leaves_the_wor
     assert steps(work) == 3200
     assert work.plans(FIGURE) == set()
     assert work.makes(REPRO) == set()
+
+
+def test_dvc_plots_the_curves_of_a_training_a_line_a_seed(work):
+    said = work.run("dvc plots show toy-toy_four_spin-energies --show-vega 2>/dev/null")
+    plot = json.loads(said)
+    assert plot["encoding"]["detail"]["field"] == "seed"
+    drawn = {(line["field"], line["seed"]) for line in plot["data"]["values"]}
+    assert drawn == {(column, seed) for column in ("energy_data", "energy_samples") for seed in "01"}
+    plots = yaml.safe_load((work.path / "dvc.yaml").read_text())["plots"]
+    columns = [
+        column for plot in plots for about in plot.values() for listed in about["y"].values() for column in listed
+    ]
+    assert set(columns) == set(COLUMNS)
 
 
 def names(commit: dict) -> list[str]:

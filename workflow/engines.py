@@ -176,7 +176,15 @@ def curves(job: Any) -> list[dict[str, Any]]:
     """What `dvc plots` draws of a job: the curves of a training, by .dvc/plots/curves.json, which keeps seeds apart."""
     run = "-".join(job.wildcards_dict.values())
     return [
-        {f"{run}-{name}": {"x": "step", "y": {path: [*columns]}, "title": f"{run}: {name}", "template": "curves"}}
+        {
+            f"{run}-{name}": {
+                "x": "step",
+                "y": {path: [*columns]},
+                "title": f"{run}: {name}",
+                "template": "curves",
+                "y_label": name,
+            }
+        }
         for path in map(str, job.output)
         if fnmatch.fnmatch(path, HISTORIES)
         for name, columns in CURVES.items()
