@@ -1,6 +1,6 @@
 """What it costs to record, push, pull and adopt outputs of gigabytes, on a folder as the remote.
 
-python benchmarks/sharing.py [--gigabytes 0 1 2] [--folder a place with ten times the largest size free]
+python benchmarks/sharing.py [--gigabytes 0 1] [--folder a place with ten times the largest size free]
 
 In a temporary clone a stand-in for `ddgm` writes one array of random bytes; then each command of a user is timed as a
 whole, start of Python included. The first row, without a gigabyte, is what that start costs. Files are in the page
@@ -73,7 +73,7 @@ def measure(gigabytes: float, work: Path) -> Iterator[dict[str, object]]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--gigabytes", type=float, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--gigabytes", type=float, nargs="+", default=[0, 1])
     arguments.add_argument("--folder", type=Path)
     asked = arguments.parse_args()
     lines = []
