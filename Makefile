@@ -46,11 +46,12 @@ lint: setup ## ruff, snakefmt, snakemake --lint, dvc.yaml in step with the DAG
 	snakemake --lint
 	python workflow/engines.py check
 
-bench: setup ## speed and memory beside a plain loop (FACES=a folder with CelebA's files)
+bench: setup ## speed and memory beside a plain loop, cost of sharing (FACES=a folder with CelebA's files)
 	python benchmarks/preparation.py $(FACES)
 	python benchmarks/preparation.py $(FACES) --memory
 	python benchmarks/training.py
 	python benchmarks/images.py
+	python benchmarks/sharing.py
 	python workflow/publish.py tables
 
 format: setup ## rewrite the sources in the house's format

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ pytestmark = [
 TOY_SETS = ("four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms")
 TOY_CLAIMS = tuple(yaml.safe_load((PROJECT / "params.yaml").read_text())["branches"]["toy"]["claims"])
 STAND_IN = f"""#!{sys.executable} -IS
-import argparse, hashlib, json, os, pathlib, sys
+import argparse, hashlib, json, os, pathlib, sys, time
 
 parser = argparse.ArgumentParser()
 parser.add_argument("words", nargs="+")
@@ -58,7 +59,7 @@ outputs = {{
     "search": [f"{{results}}/search/{{name}}.csv"],
     "rank": [f"{{results}}/searches/{{name}}.csv"],
     "judge": [f"{{results}}/metrics/claims.csv"],
-    "tabulate": [f"{{results}}/metrics.csv"],
+    "tabulate": [f"{{results}}/metrics.csv", f"{{results}}/metrics.json"],
     "draw": [f"{{results}}/figures/{{'_'.join(words)}}.{{kind}}" for kind in ("png", "pdf")],
 }}[verb]
 shown = [key.split(".")[1] for key in params if key.endswith(".title")]
@@ -115,9 +116,24 @@ if os.environ.get("EDIT", "").startswith(verb + ":"):
 digest = hashlib.sha256(json.dumps([args.words, params]).encode())
 for file in inputs:
     digest.update(pathlib.Path(file).read_bytes())
-for file in outputs:
+for number, file in enumerate(outputs):
     pathlib.Path(file).parent.mkdir(parents=True, exist_ok=True)
-    pathlib.Path(file).write_text(f"step,value\\n0,{{digest.hexdigest()}}{{file}}\\n")
+    if not number and os.environ.get("PAUSE", "").startswith(verb + ":"):
+        # Half-written, until the test opens the gate, or kills.
+        gate = pathlib.Path(os.environ["PAUSE"].split(":")[1])
+        pathlib.Path(file).write_text("half of it")
+        gate.with_suffix(".waiting").write_text(str(os.getpid()))
+        while not gate.exists():
+            time.sleep(0.05)
+    if verb == "tabulate" and file.endswith(".json"):
+        content = {{"all": {{"digest": int(digest.hexdigest()[:4], 16)}}}}
+        pathlib.Path(file).write_text(json.dumps(content))
+    elif file.endswith("/history.csv"):
+        lines = ["seed,step,energy_data,energy_samples,entropy"]
+        lines += [f"{{seed}},{{step}},{{-step}},{{seed - step}},1" for step in (50, 100) for seed in (0, 1)]
+        pathlib.Path(file).write_text("\\n".join(lines) + f"\\n1,150,{{int(digest.hexdigest()[:4], 16)}},0,1\\n")
+    else:
+        pathlib.Path(file).write_text(f"step,value\\n0,{{digest.hexdigest()}}{{file}}\\n")
 """
 
 
@@ -177,8 +193,8 @@ class Clone:
 
 def files(stage: dict) -> list[str]:
     """The outputs of a stage."""
-    listed = [*stage.get("outs", []), *(path for entry in stage.get("metrics", []) for path in entry)]
-    return listed + stage.get("plots", [])
+    listed = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in listed]
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +309,7 @@ def edit_module(clone: Clone, name: str) -> None:
 
 
 def test_after_snakemake_dvc_repeats_nothing(work):
-    assert work.makes("dvc repro toy") == set()
+    assert work.changed() == work.makes("dvc repro toy") == set()
     said = work.run("snakemake --cores 2 toy")
     assert "Nothing to be done" in said
     assert "dvc.lock" not in said
@@ -312,7 +328,10 @@ def test_after_a_pull_snakemake_has_nothing_to_do(pulled):
     said = pulled.run("snakemake -n toy")
     assert "adopted" in said
     assert "Nothing to be done" in said
+    start = time.monotonic()
     assert "adopted" not in pulled.run("snakemake -n toy")
+    assert pulled.changed() == set()
+    assert time.monotonic() - start < 60  # some seconds, where nobody else uses the cores
 
 
 def test_after_a_pull_what_dvc_cannot_prove_is_made_again(pulled):
@@ -334,8 +353,11 @@ def test_a_pulled_figure_is_current_without_its_models(built, tmp_path):
 
 def test_an_edited_parameter_repeats_its_experiment_in_dvc_and_a_restored_one_nothing(work):
     change_digits(work)
+    assert work.plans() == work.changed() - {"toy"} == DIGITS
     assert work.makes("dvc repro toy") == DIGITS
     assert work.plans() == set()
+    compared = json.loads(work.run("dvc metrics diff --json 2>/dev/null"))
+    assert set(compared["diff"]["results/toy/metrics.json"]) == {"all.digest"}
     restore_digits(work)
     assert work.makes("dvc repro toy") == set()
     assert work.plans() == set()

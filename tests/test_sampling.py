@@ -1,5 +1,7 @@
 """What is drawn from a trained pair, and what is measured on image experiments."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,3 +134,4 @@ def test_the_summary_has_mean_and_sd_over_seeds_and_no_sd_for_one(tmp_path):
     assert summary.loc["a", ["title", "seeds", "mean"]].tolist() == ["A", 2, 2.0]
     assert summary.loc["a", "sd"] == pytest.approx(2**0.5, rel=1e-3)
     assert np.isnan(summary.loc["b", "sd"])
+    assert json.loads((tmp_path / "all.json").read_text()) == {"a": {"kl": 2.0}, "b": {"kl": 5.0}}

@@ -35,9 +35,11 @@ HEADER = "# Written by `python workflow/engines.py generate` from the rules: edi
 SOURCES = ("Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "src/**/*.py", "src/**/*.csv")
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
 PROFILE = Path("profiles/default/config.yaml")
-# Tables small enough for git, and tables for `dvc plots`.
-METRICS = ("results/*/metrics.csv", "results/*/metrics/*.csv", "results/*/data/*.csv")
-PLOTS = ("results/*/models/*/history.csv",)
+# What is small enough for git; of it what `dvc metrics` can read; and the tables for `dvc plots`, with what it draws.
+TABLES = ("results/*/metrics.csv", "results/*/metrics/*.csv", "results/*/data/*.csv")
+METRICS = ("results/*/metrics.json",)
+HISTORIES = "results/*/models/*/history.csv"
+CURVES: dict[str, list[str]] = {"energies": ["energy_data", "energy_samples"], "entropy": ["entropy"]}
 # Stands for the parameters of a file that dvc.lock contradicts: other parameters make Snakemake repeat the job.
 UNPROVED = "unknown: dvc.lock does not vouch for this file"
 
@@ -153,12 +155,10 @@ def stage(job: Any) -> dict[str, Any]:
     run = f"snakemake --quiet host progress --cores all --allowed-rules {job.rule.name}"
     # A rule is no file of its own: DVC sees that it was edited by its command.
     version = hashlib.sha256(job.rule.shellcmd.encode()).hexdigest()[:8]
-    outputs: dict[str, list[Any]] = {"outs": [], "metrics": [], "plots": []}
+    outputs: dict[str, list[Any]] = {"outs": [], "metrics": []}
     for path in map(str, job.output):
-        if any(fnmatch.fnmatch(path, pattern) for pattern in METRICS):
-            outputs["metrics"].append({path: {"cache": False}})
-        else:
-            outputs["plots" if any(fnmatch.fnmatch(path, pattern) for pattern in PLOTS) else "outs"].append(path)
+        kind = "metrics" if matches(path, METRICS) else "outs"
+        outputs[kind].append({path: {"cache": False}} if matches(path, METRICS + TABLES) else path)
     entry = {
         "desc": str(job.message),
         "cmd": f"{run} -- {shlex.quote(job.output[0])}  # rule {version}",
@@ -166,6 +166,29 @@ def stage(job: Any) -> dict[str, Any]:
         "params": list(json.loads(job.params.cfg)),
     }
     return {key: value for key, value in (entry | outputs).items() if value}
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
+
+def curves(job: Any) -> list[dict[str, Any]]:
+    """What `dvc plots` draws of a job: the curves of a training, by .dvc/plots/curves.json, which keeps seeds apart."""
+    run = "-".join(job.wildcards_dict.values())
+    return [
+        {
+            f"{run}-{name}": {
+                "x": "step",
+                "y": {path: [*columns]},
+                "title": f"{run}: {name}",
+                "template": "curves",
+                "y_label": name,
+            }
+        }
+        for path in map(str, job.output)
+        if fnmatch.fnmatch(path, HISTORIES)
+        for name, columns in CURVES.items()
+    ]
 
 
 def pipeline(flow: Any) -> str:
@@ -176,7 +199,8 @@ def pipeline(flow: Any) -> str:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SystemExit(f"two jobs would be the stage {twice}: let their wildcards differ in letters or digits")
     stages = dict(zip(names, map(stage, ordered), strict=True))
-    return HEADER + yaml.dump({"stages": stages}, sort_keys=False, width=110, default_flow_style=None)
+    described = {"stages": stages, "plots": [plot for job in ordered for plot in curves(job)]}
+    return HEADER + yaml.dump(described, sort_keys=False, width=110, default_flow_style=None)
 
 
 def digest() -> str:
@@ -213,7 +237,7 @@ def disagreements() -> tuple[list[str], list[str]]:
         return ["dvc.lock"], []  # a merge left half-done: DVC will say what is wrong
     foreign, unrecorded = [], []
     for name, entry in stages.items():
-        outs = [out for kind in ("outs", "metrics", "plots") for out in entry.get(kind, [])]
+        outs = [out for kind in ("outs", "metrics") for out in entry.get(kind, [])]
         paths = [out if isinstance(out, str) else next(iter(out)) for out in outs]
         if name in locked and strangers(paths):
             foreign.append(name)

@@ -258,6 +258,7 @@ rule tabulate:
             caption="../report/metrics.rst",
             category="Metrics",
         ),
+        "results/{branch}/metrics.json",
     log:
         "logs/tabulate/{branch}.log",
     threads: 1

@@ -1,5 +1,7 @@
 """Tidy tables: one row for each experiment, seed and metric, and their summary over seeds."""
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,19 @@ def write(rows: list[tuple[Any, ...]], target: Path, columns: Sequence[str] = CO
 
 
 def tabulate(tables: list[Path], titles: dict[str, str], target: Path) -> None:
-    """Gather tables into one row for each experiment and metric: n seeds, mean, sd (empty for one seed)."""
+    """Gather tables into one row for each experiment and metric: n seeds, mean, sd (empty for one seed).
+
+    The means go beside it as JSON too, experiment by experiment, the form that `dvc metrics` compares.
+    """
     rows = pd.concat([pd.read_csv(table) for table in tables])
     summary = rows.groupby(["experiment", "metric"], sort=False)["value"].agg(["count", "mean", "std"]).reset_index()
     summary.insert(1, "title", summary["experiment"].map(titles))
     with whole_file(target) as path:
         named = summary.rename(columns={"count": "seeds", "std": "sd"})
         named.to_csv(path, index=False, float_format="%.4g")
+    means: dict[str, dict[str, float]] = {}
+    for experiment, metric, mean in summary[["experiment", "metric", "mean"]].itertuples(index=False):
+        if math.isfinite(mean):  # JSON has no word for the others
+            means.setdefault(experiment, {})[metric] = float(f"{mean:.4g}")
+    with whole_file(target.with_suffix(".json")) as path:
+        path.write_text(json.dumps(means, indent=1) + "\n")

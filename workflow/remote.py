@@ -1,0 +1,80 @@
+"""What DVC takes on trust: whether the objects of a remote are what dvc.lock says.
+
+python workflow/remote.py check [REMOTE]            compare sizes: finds what an interrupted `dvc push` left half-sent
+python workflow/remote.py check [REMOTE] --read     read every object and compare its content: as long as a whole pull
+python workflow/remote.py check [REMOTE] --remove   also remove what is wrong, so that `dvc push` sends it again
+
+`dvc push` skips an object whose name the remote has, whatever is in it; on WebDAV a killed push can leave half of one.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+
+def fault(out: Any, odb: Any, read: bool) -> str | None:
+    """What is wrong with the remote's object of an output, in half a sentence."""
+    path, oid = odb.oid_to_path(out.hash_info.value), out.hash_info.value
+    try:
+        size = odb.fs.info(path).get("size")
+    except FileNotFoundError:
+        return "is missing"
+    if size is not None and size != out.meta.size:
+        return f"has {size} bytes, and not {out.meta.size}"
+    if read:
+        with odb.fs.open(path, "rb") as handle:
+            found = hashlib.file_digest(handle, "md5").hexdigest()
+        return f"has content {found}" if found != oid else None
+    return None
+
+
+def check(remote: str | None, read: bool, remove: bool) -> int:
+    """Name every object that is not as dvc.lock says; 1 if there is one."""
+    with Repo() as repo:
+        odb = repo.cloud.get_remote_odb(remote)
+        outs = [out for out in repo.index.outs if out.use_cache and out.hash_info]
+        with ThreadPoolExecutor(8) as threads:
+            faults = list(threads.map(partial(fault, odb=odb, read=read), outs))
+        wrong = [(out, said) for out, said in zip(outs, faults, strict=True) if said]
+        for out, said in wrong:
+            path = odb.oid_to_path(out.hash_info.value)
+            print(f"{out}: its object {odb.fs.unstrip_protocol(path)} {said}")
+            if remove and said != "is missing":
+                odb.fs.remove(path)
+    here = f" {remote}" if remote else ""
+    if not wrong:
+        print(f"as dvc.lock says: all {len(outs)} objects" + ("" if read else ", by their sizes"))
+    elif remove or all(said == "is missing" for _, said in wrong):
+        to = f" -r {remote}" if remote else ""
+        print(f"write 'dvc push{to}' in a clone that has these files")
+    else:
+        flags = " --read --remove" if read else " --remove"
+        print(f"write 'python workflow/remote.py check{here}{flags}', and 'dvc push' in a clone that has these files")
+    return int(bool(wrong))
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("verb", choices=["check"])
+    arguments.add_argument("remote", nargs="?", help="the default one if not given")
+    arguments.add_argument("--read", action="store_true")
+    arguments.add_argument("--remove", action="store_true")
+    asked = arguments.parse_args()
+    os.chdir(Path(__file__).parents[1])
+    try:
+        return check(asked.remote, asked.read, asked.remove)
+    except DvcException as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
