@@ -69,12 +69,13 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int, stream: torch.Gen
 def distances(a: Tensor, b: Tensor, settings: dict, seed: int) -> dict[str, float]:
     """`swd_64`, `swd_32`, ...: the distance of each band, times 1,000 as in the literature, and `swd`, their mean.
 
-    a, b: as many uint8 images (n, C, H, W). settings: `patches` an image and `projections`.
+    a, b: as many uint8 images (n, C, H, W). settings: `patches` an image and `projections`. Both sets are cut at the
+    same places, so that a set is at distance 0 from itself and what is left is in the images.
     """
     stream = torch.Generator().manual_seed(seed)
     values = {}
     for band_a, band_b in zip(*(bands(x.float() / 127.5 - 1) for x in (a, b)), strict=True):
-        points = [patches(band, settings["patches"], stream) for band in (band_a, band_b)]
+        points = [patches(band, settings["patches"], torch.Generator().manual_seed(seed)) for band in (band_a, band_b)]
         distance = sliced_wasserstein(*points, settings["projections"], stream)
         values[f"swd_{band_a.shape[-1]}"] = 1000 * distance
     return values | {"swd": sum(values.values()) / len(values)}
