@@ -1,6 +1,9 @@
 """Evidence on colour images, on a small pair, and where the answer is known."""
 
+import hashlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +13,11 @@ from torch import nn
 
 from ddgm import cli
 from ddgm.datasets import prepared, registry
-from ddgm.metrics import images
+from ddgm.errors import UserError
+from ddgm.metrics import images, inception
 from ddgm.training import train
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "seed": 1, "samples": 60, "compared": 40, "neighbours": 3, "patches": 4, "projections": 8, "grid": 12,
     "descent_steps": 14, "descent_rate": 0.02, "inception": False, "others": {},
@@ -41,8 +46,8 @@ def measured(arrays, image_row, tmp_path):
     images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", None, "not asked for")
     targets = {"metrics": tmp_path / "faces.csv", "evidence": tmp_path / "faces.npz"}
     images.evaluate(
-        "faces", tmp_path / "model", SETTINGS, targets, tmp_path / "known.npz", None, arrays["train"], arrays["test"],
-        arrays["other"],
+        "faces", tmp_path / "model", SETTINGS, targets, tmp_path / "known.npz", None, "not asked for", arrays["train"],
+        arrays["test"], arrays["other"],
     )  # fmt: skip
     return pd.read_csv(targets["metrics"]), dict(np.load(targets["evidence"]))
 
@@ -73,6 +78,91 @@ def test_the_evidence_is_what_the_figures_read(measured):
     np.testing.assert_array_equal(arrays["sample_energy"].astype(np.float32), arrays["energy_samples"])
     assert abs(arrays["energy_test"].mean(1)).max() < 1e-3, "energies are relative to the held-out images'"
     assert str(arrays["source"]) == "drawn by code: 90 pictures, seed 0"
+    assert str(arrays["inception_absent"]) == "not asked for"
+
+
+@pytest.fixture
+def small_net(monkeypatch):
+    """In Inception's place a net of 4 features, the mean colour and its spread, for which 20 images are enough."""
+
+    def features(self, pixels):
+        flat = pixels.float().flatten(2) / 255
+        return torch.cat([flat.mean(2), flat.std(2).mean(1, keepdim=True)], 1)
+
+    for name, value in (("FEATURES", 4), ("FEWEST", 20)):
+        monkeypatch.setattr(inception, name, value)
+    monkeypatch.setattr(inception.Inception, "__init__", lambda self, weights: None)
+    monkeypatch.setattr(inception.Inception, "features", features)
+
+
+def test_distances_by_inception_are_measured_of_every_seed_beside_their_floors(
+    small_net, arrays, image_row, tmp_path, caplog
+):
+    image_row["seeds"] = [0, 1]
+    train("faces", image_row, arrays["train"], tmp_path / "model", tmp_path / "state" / "faces")
+    known, weights = tmp_path / "known.npz", tmp_path / "weights.pth"
+    images.reference(arrays["train"], SETTINGS, known, weights, "")
+    with np.load(known) as reference:
+        assert int(reference["inception_count"]) == int(reference["count"]) == 90
+        assert str(reference["inception_absent"]) == "" and str(reference["source"]).startswith("drawn by code")
+        stored = torch.from_numpy(np.load(arrays["train"]))
+        all_of_them = inception.Inception(weights).features(stored).double().numpy()
+        np.testing.assert_allclose(reference["inception_mean"], all_of_them.mean(0), rtol=1e-5)
+
+    def measure(weights, absent):
+        targets = {"metrics": tmp_path / "faces.csv", "evidence": tmp_path / "faces.npz"}
+        images.evaluate(
+            "faces", tmp_path / "model", SETTINGS, targets, known, weights, absent, arrays["train"], arrays["test"],
+            None,
+        )  # fmt: skip
+        table = pd.read_csv(targets["metrics"]).groupby("metric")["value"]
+        return table.mean(), table.count(), str(np.load(targets["evidence"])["inception_absent"])
+
+    mean, count, absent = measure(weights, "")
+    wanted = {"fid", "kid", "inception_precision", "inception_recall"}
+    assert wanted | {f"{name}_floor" for name in wanted} <= set(mean.index) and absent == ""
+    assert (count == 2).all()
+    assert mean["fid"] > 3 * mean["fid_floor"] > 0, "an untrained generator's colours are not the data's"
+    # The weights are gone since the reference was made: that is said, and the rest goes on.
+    mean, _, absent = measure(None, "the weights are missing")
+    assert "fid" not in mean.index and "swd_32" in mean.index and absent == "the weights are missing"
+    # They have come since.
+    images.reference(arrays["train"], SETTINGS, known, None, "no connection")
+    mean, _, absent = measure(weights, "")
+    assert "fid" not in mean.index and absent.startswith(f"{known} was made without") and "delete it" in absent
+
+
+def test_sets_too_small_for_inception_are_refused_before_anything_is_computed(arrays, tmp_path):
+    with pytest.raises(UserError, match=r"45 images, a half of those in .*train.npy, are too few.*inception: false"):
+        images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", tmp_path / "weights.pth", "")
+    with pytest.raises(UserError, match=r"60 samples are too few.*write branches.*images.samples: 2048 or more"):
+        images.by_inception(None, {}, None, SETTINGS, 10, (-1.0, 1.0))
+    assert not (tmp_path / "known.npz").exists()
+
+
+def test_floors_are_of_images_from_the_whole_file_and_not_of_its_beginning(tmp_path):
+    """The first half of the file is dark, the second bright: halves drawn at random are alike all the same."""
+    pixels = np.random.default_rng(0).integers(0, 64, (400, 3, 32, 32)).astype(np.uint8)
+    pixels[200:] += 190
+    prepared.write(ROW, tmp_path / "train.npy", pixels)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images.pyramid, "distances", lambda a, b, *_: seen.append((a, b)) or {"swd": 0.0})
+        images.reference(tmp_path / "train.npy", SETTINGS, tmp_path / "known.npz", None, "not asked for")
+    for some in seen[0]:
+        bright = float((some.float().mean((1, 2, 3)) > 128).double().mean())
+        assert len(some) == 40 and 0.25 < bright < 0.75
+
+
+def test_the_nearest_image_is_found_among_all_parts_of_the_file(monkeypatch):
+    stored = np.random.default_rng(0).integers(0, 256, (50, 3, 32, 32), np.uint8)
+    wanted = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (20, 3, 32, 32), np.uint8))
+    wanted[0] = torch.from_numpy(stored[49])
+    distance, rows = images.features.nearest(images.small(wanted), images.small(torch.from_numpy(stored)))
+    monkeypatch.setattr(images, "PART", 7)
+    in_parts, rows_in_parts = images.nearest(wanted, stored)
+    torch.testing.assert_close(in_parts, distance)
+    assert rows_in_parts.tolist() == rows.tolist() and rows[0] == 49 and in_parts[0] == 0
 
 
 def test_weights_that_cannot_be_had_are_one_sentence_and_the_rest_goes_on(arrays, tmp_path, monkeypatch):
@@ -93,6 +183,43 @@ def test_weights_that_cannot_be_had_are_one_sentence_and_the_rest_goes_on(arrays
     assert file in absent and absent.count("\n") == 0 and "inception_mean" not in known
     assert float(known["swd_floor"]) > 0
     assert not (tmp_path / "data/raw/inception" / file).exists(), "what is not the file is not kept"
+
+
+def planted(tmp_path, monkeypatch, content):
+    """The registry's line of the weights, with the checksum of `content`, which a mirror has."""
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    files = [
+        replace(entry, bytes=len(content), checksum=checksum) if entry.kind == "inception" else entry
+        for entry in registry.FILES
+    ]
+    monkeypatch.setattr(registry, "FILES", tuple(files))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDGM_MIRROR", str(tmp_path / "mirror"))
+    (file,) = registry.files(registry.INCEPTION)
+    (tmp_path / "mirror" / "inception").mkdir(parents=True)
+    (tmp_path / "mirror" / "inception" / file).write_bytes(content)
+    return tmp_path / "data/raw/inception" / file
+
+
+def test_weights_are_fetched_by_the_reference_alone_and_verified_by_whoever_uses_them(tmp_path, monkeypatch):
+    file = planted(tmp_path, monkeypatch, b"planted weights")
+    relative = file.relative_to(tmp_path)
+    assert cli.inception_weights({"inception": False}) == (None, "branches.*.images.inception is false")
+    path, absent = cli.inception_weights({"inception": True})
+    assert path is None and absent == f"{relative} is missing: get it with 'snakemake {relative}'"
+    assert cli.inception_weights({"inception": True}, fetch_them=True) == (relative, "")
+    assert cli.inception_weights({"inception": True}) == (relative, "")
+    file.write_bytes(b"planted weighty")
+    path, absent = cli.inception_weights({"inception": True})
+    assert path is None and str(relative) in absent and "remove it" in absent and "\n" not in absent
+
+
+def test_weights_have_a_verb_of_their_own(tmp_path, monkeypatch):
+    file = planted(tmp_path, monkeypatch, b"planted weights")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    assert cli.main(["fetch", "inception", file.name]) == 0
+    assert file.read_bytes() == b"planted weights"
+    assert cli.main(["fetch", "inception", "other.pth"]) == 1
 
 
 class Bowl(nn.Module):

@@ -1,5 +1,7 @@
 """Distances by Inception: pytorch-fid's net on weights that were planted, and distances that are known."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -47,21 +49,37 @@ def test_nothing_is_fetched_from_the_network(weights, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    before = torch.hub.get_dir()
+    asked = pytorch_fid.load_state_dict_from_url
+    for module, name in ((torch.hub, "download_url_to_file"), (torch.hub, "load_state_dict_from_url")):
+        monkeypatch.setattr(module, name, refuse)
     Inception(weights, CPU)
-    assert torch.hub.get_dir() == before
+    assert pytorch_fid.load_state_dict_from_url is asked, "pytorch-fid is left as it was"
+    with pytest.raises(FileNotFoundError):
+        Inception(weights.with_name("missing.pth"), CPU)
 
 
-def test_too_few_images_are_refused_in_one_sentence(weights):
-    with pytest.raises(UserError, match=r"a Fréchet distance of 4 images says nothing.*write branches.*samples: 2048"):
-        Inception(weights, CPU).statistics([pictures(2), pictures(2, 1)])
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("code in the file of weights was run",))
+
+
+def test_a_file_of_weights_runs_no_code(tmp_path):
+    torch.save(Code(), tmp_path / "planted.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        Inception(tmp_path / "planted.pth", CPU)
+
+
+def test_too_few_images_are_refused_in_one_sentence():
+    inception.require_enough(2048, "samples", "write more")
+    with pytest.raises(UserError, match=r"^2047 samples are too few for a Fréchet distance, .* as many: write more$"):
+        inception.require_enough(2047, "samples", "write more")
 
 
 def test_statistics_in_parts_are_those_of_all(monkeypatch):
     """With a net whose features are known, and as few of them."""
     monkeypatch.setattr(inception, "FEATURES", 4)
-    monkeypatch.setattr(inception, "FEWEST", 4)
     monkeypatch.setattr(inception, "KEPT", 25)
     net = Inception.__new__(Inception)
     net.features = lambda pixels: pixels[:, 0, 0, :4].float()
@@ -75,6 +93,21 @@ def test_statistics_in_parts_are_those_of_all(monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
 
 
+def test_statistics_of_two_halves_together_are_those_of_all(monkeypatch):
+    monkeypatch.setattr(inception, "FEATURES", 4)
+    monkeypatch.setattr(inception, "KEPT", 30)
+    net = Inception.__new__(Inception)
+    net.features = lambda pixels: pixels[:, 0, 0, :4].float()
+    images = pictures(50)
+    found = inception.merged(*(net.statistics([part]) for part in images.split(30)))
+    values = images[:, 0, 0, :4].double().numpy()
+    np.testing.assert_allclose(found.mean, values.mean(0))
+    np.testing.assert_allclose(found.covariance, np.cov(values, rowvar=False), rtol=1e-10)
+    assert found.count == 50
+    # Half of what is kept comes from each.
+    torch.testing.assert_close(found.some, images[[*range(15), *range(30, 45)], 0, 0, :4].float())
+
+
 def gaussian(mean, scale, n=3000, d=16, seed=0):
     points = mean + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
     return Statistics(np.full(d, float(mean)), np.eye(d) * scale**2, points, n)
@@ -85,6 +118,13 @@ def test_the_frechet_distance_of_gaussians_is_known(mean, scale):
     """‖µ - µ'‖² + d (s - s')²."""
     found = inception.frechet(gaussian(mean, scale), gaussian(0.0, 1.0))
     assert found == pytest.approx(16 * (mean**2 + (scale - 1) ** 2), abs=1e-6)
+
+
+def test_samples_that_are_all_alike_have_a_frechet_distance():
+    """A collapsed generator's covariance is singular: ‖µ - µ'‖² + tr(Σ)."""
+    collapsed = Statistics(np.full(16, 2.0), np.zeros((16, 16)), torch.full((100, 16), 2.0), 100)
+    for pair in ((collapsed, gaussian(0.0, 1.0)), (gaussian(0.0, 1.0), collapsed)):
+        assert inception.frechet(*pair) == pytest.approx(16 * (2.0**2 + 1), abs=1e-3)
 
 
 def test_distances_of_alike_and_of_distant_features():

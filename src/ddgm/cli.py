@@ -124,8 +124,8 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
         known = existing(folder / "references" / f"{name}.npz", f"ddgm reference {name} --branch {args.branch}")
         other = settings["others"].get(name)
         images.evaluate(
-            args.experiment, model(args), settings, targets, known, inception_weights()[0], *measured_on(name, params),
-            held_out(other, params) if other else None,
+            args.experiment, model(args), settings, targets, known, *inception_weights(settings),
+            *measured_on(name, params), held_out(other, params) if other else None,
         )  # fmt: skip
 
 
@@ -134,26 +134,30 @@ def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.metrics import images
 
     settings = params["branches"][args.branch]["images"]
-    weights, absent = inception_weights(fetch_them=True) if settings["inception"] else (None, "not asked for")
+    weights, absent = inception_weights(settings, fetch_them=True)
     if absent:
         log.info(f"{args.dataset}: without Inception's distances: {absent}")
     target = RESULTS / args.branch / "references" / f"{args.dataset}.npz"
     images.reference(training_array(args.dataset), settings, target, weights, absent)
 
 
-def inception_weights(fetch_them: bool = False) -> tuple[Path | None, str]:
-    """Where Inception's weights lie, fetched and verified if asked for; or None, and why not, in one sentence."""
+def inception_weights(settings: dict[str, Any], fetch_them: bool = False) -> tuple[Path | None, str]:
+    """Where Inception's weights lie, verified, and fetched if asked for; or None, and why not, in one sentence."""
     from ddgm.datasets import download, registry
 
+    if not settings["inception"]:
+        return None, "branches.*.images.inception is false"
     (file,) = registry.files(registry.INCEPTION)
     target = RAW / "inception" / file
-    if fetch_them:
-        try:
-            _, mirror = parameters.place_of_files("inception")
-            download.fetch("inception", registry.INCEPTION, file, target, mirror)
-        except UserError as error:
-            return None, str(error)
-    return (target, "") if target.exists() else (None, f"{target} is missing: get it with 'snakemake {target}'")
+    if not fetch_them and not target.exists():
+        return None, f"{target} is missing: get it with 'snakemake {target}'"
+    _, mirror = parameters.place_of_files("inception")
+    try:
+        # What is in place is verified, and the network left alone.
+        download.fetch("inception", registry.INCEPTION, file, target, mirror)
+    except UserError as error:
+        return None, str(error)
+    return target, ""
 
 
 def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:

@@ -37,14 +37,28 @@ def chosen(array: NDArray[Any], n: int, stream: np.random.Generator) -> Tensor:
 
 
 def in_parts(array: NDArray[Any], rows: NDArray[Any]) -> Iterator[Tensor]:
-    """Images of these rows, PART at a time."""
+    """Images of these rows, PART at a time, each part in the file's order."""
     for start in range(0, len(rows), PART):
-        yield torch.from_numpy(array[rows[start : start + PART]])
+        yield torch.from_numpy(array[np.sort(rows[start : start + PART])])
 
 
 def small(pixels: Tensor) -> Tensor:
     """uint8 (n, C, H, W) -> (n, pixels) from 0 to 1, at a quarter of the width: what neighbours are compared by."""
     return F.avg_pool2d(pixels.float() / 255, POOLED).flatten(1)
+
+
+def nearest(pixels: Tensor, stored: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """The distance from each image (n, C, H, W) to its nearest stored one (N, C, H, W), and its row: (n,), (n,).
+
+    Of the images as `small` has them. The stored ones are read in parts, for all of LSUN's exceed a memory of 8 GB.
+    """
+    points = small(pixels)
+    distance, rows = torch.full((len(points),), torch.inf), torch.zeros(len(points), dtype=torch.long)
+    for number, part in enumerate(in_parts(stored, np.arange(len(stored)))):
+        here, row = features.nearest(points, small(part))
+        closer = here < distance
+        distance, rows = torch.where(closer, here, distance), torch.where(closer, row + number * PART, rows)
+    return distance, rows
 
 
 def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path | None, absent: str) -> None:
@@ -55,19 +69,23 @@ def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path
     """
     stored = np.load(train, mmap_mode="r")
     order = np.random.default_rng(settings["seed"]).permutation(len(stored))
-    halves = [np.sort(half) for half in np.array_split(order, 2)]
+    halves = np.array_split(order, 2)
+    if weights is not None:
+        from ddgm.metrics import inception
+
+        needed = 2 * inception.FEWEST
+        advice = f"write branches.*.images.inception: false, or prepare {needed} or more (datasets.*.max_images)"
+        inception.require_enough(len(halves[1]), f"images, a half of those in {train},", advice)
     n = min(settings["compared"], *map(len, halves))
-    some = [torch.from_numpy(stored[half[:n]]) for half in halves]
+    some = [torch.from_numpy(stored[np.sort(half[:n])]) for half in halves]
     arrays: Arrays = {
         f"{name}_floor": np.float64(value) for name, value in pyramid.distances(*some, settings, 0).items()
     }
     arrays |= {"count": np.array(len(stored)), "source": np.array(source_of(train)), ABSENT: np.array(absent)}
     if weights is not None:
-        from ddgm.metrics import inception
-
         net = inception.Inception(weights)
         parts = [net.statistics(in_parts(stored, half)) for half in halves]
-        whole = net.statistics(in_parts(stored, np.arange(len(stored))))
+        whole = inception.merged(*parts)
         floors = inception.distances(*parts, settings["neighbours"], settings["seed"])
         arrays |= {f"{name}_floor": np.float64(value) for name, value in floors.items()}
         arrays |= {f"inception_{name}": value for name, value in inception.as_arrays(whole).items()}
@@ -81,6 +99,8 @@ def by_inception(
     """What needs Inception: `samples` fresh samples against the statistics in the reference `known`."""
     from ddgm.metrics import inception
 
+    advice = f"write branches.*.images.samples: {inception.FEWEST} or more (50000 is usual)"
+    inception.require_enough(settings["samples"], "samples", advice)
     stream = torch.Generator().manual_seed(settings["seed"])
     drawn = draw_in_parts(generator, settings["samples"], batch, stream, PART)
     found = net.statistics(torch.from_numpy(to_pixels(x, limits)) for x in drawn)
@@ -162,6 +182,7 @@ def evaluate(
     targets: dict[str, Path],
     known: Path,
     weights: Path | None,
+    absent: str,
     train: Path,
     test: Path,
     other: Path | None,
@@ -170,39 +191,40 @@ def evaluate(
 
     targets: `metrics`, a tidy table, and `evidence`, the npz that figures are drawn from, whose arrays have the seeds
     first, but for `heldout_distance`, the plane and the descents, of the first seed, and `source`. `other` is an array
-    of another domain, if there is one.
+    of another domain, if there is one. weights and absent: as of `reference`.
     """
     row = describe(directory)["row"]
     limits, batch = row["range"], row["schedule"]["batch"]
     stored = [np.load(array, mmap_mode="r") for array in (train, test)]
     with np.load(known, allow_pickle=False) as archive:
         against = dict(archive)
-    absent = str(against[ABSENT])
+    if weights is not None and str(against[ABSENT]):
+        absent = f"{known} was made without Inception's weights, which are here now: delete it and run this again"
+    net = None
     if absent:
         log.info(f"{experiment}: no FID, KID, precision and recall: {absent}")
-    net = None
-    if weights is not None and not absent:
+    else:
         from ddgm.metrics.inception import Inception
 
         net = Inception(weights)
     floors = {name: float(value) for name, value in against.items() if name.endswith("_floor")}
-    pool = torch.cat([small(part) for part in in_parts(stored[0], np.arange(len(stored[0])))])
+    choice = np.random.default_rng(settings["seed"])
+    pixels = [chosen(array, settings["compared"], choice) for array in stored]
+    rooms = None if other is None else chosen(np.load(other, mmap_mode="r"), settings["compared"], choice)
+    held_out, _ = nearest(pixels[1], stored[0])
     rows: list[tuple[Any, ...]] = []
     per_seed: list[Arrays] = []
     of_first: Arrays = {}
     for seed in row["seeds"]:
-        stream, choice = torch.Generator().manual_seed(settings["seed"]), np.random.default_rng(settings["seed"])
+        stream = torch.Generator().manual_seed(settings["seed"])
         energy, generator = load(directory, seed)
-        pixels = [chosen(array, settings["compared"], choice) for array in stored]
         drawn = draw_samples(generator, settings["compared"], batch, stream)
         generated = torch.from_numpy(to_pixels(drawn, limits))
         inputs = kinds_of_input(*(scale_pixels(some, limits) for some in pixels), drawn, limits, stream)
-        if other is not None:
-            rooms = chosen(np.load(other, mmap_mode="r"), settings["compared"], choice)
+        if rooms is not None:
             inputs["other_domain"] = scale_pixels(rooms, limits)
         found = {kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()}
-        distance, index = features.nearest(small(generated), pool)
-        held_out, _ = features.nearest(small(pixels[1]), pool)
+        distance, index = nearest(generated, stored[0])
         n = min(len(generated), len(pixels[0]))
         values = (
             pyramid.distances(generated[:n], pixels[0][:n], settings, settings["seed"])

@@ -4,16 +4,15 @@ The net and its weights are pytorch-fid's, which the published distances are com
 a data set; where they cannot be had, what needs them is left out.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
+import pytorch_fid.inception
 import torch
 from pytorch_fid.fid_score import calculate_frechet_distance
-from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
@@ -36,22 +35,24 @@ class Statistics(NamedTuple):
     count: int
 
 
+def require_enough(count: int, what: str, advice: str) -> None:
+    """UserError where a set of images is too small for its distances."""
+    if count < FEWEST:
+        raise UserError(
+            f"{count} {what} are too few for a Fréchet distance, for the covariance of {FEATURES} features needs at "
+            f"least as many: {advice}"
+        )
+
+
 class Inception:
     """pytorch-fid's net, with weights from a file that has been verified."""
 
     def __init__(self, weights: Path, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        before = torch.hub.get_dir()
-        # pytorch-fid takes its weights from torch's cache of downloads, and gets them from the network otherwise.
-        with tempfile.TemporaryDirectory() as cache:
-            folder = Path(cache) / "checkpoints"
-            folder.mkdir()
-            os.symlink(weights.resolve(), folder / FID_WEIGHTS_URL.rsplit("/", 1)[1])
-            torch.hub.set_dir(cache)
-            try:
-                self.net = InceptionV3().to(self.device).eval()
-            finally:
-                torch.hub.set_dir(before)
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        # pytorch-fid has no argument for its weights: it asks torch.hub, and that the network.
+        with patch.object(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: state):
+            self.net = pytorch_fid.inception.InceptionV3().to(self.device).eval()
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
@@ -71,14 +72,19 @@ class Inception:
             count, total, product = count + len(values), total + values.sum(0), product + values.T @ values
             if sum(map(len, some)) < KEPT:
                 some.append(found)
-        if count < FEWEST:
-            raise UserError(
-                f"a Fréchet distance of {count} images says nothing, the covariance of {FEATURES} features needs at "
-                f"least as many: write branches.*.images.samples: {FEWEST} or more (50000 is usual)"
-            )
         mean = total / count
         covariance = (product - count * np.outer(mean, mean)) / (count - 1)
         return Statistics(mean, covariance, torch.cat(some)[:KEPT], count)
+
+
+def merged(a: Statistics, b: Statistics) -> Statistics:
+    """Of two sets of images taken together, from those of each: no image is looked at again."""
+    count, apart = a.count + b.count, a.mean - b.mean
+    squares = (a.count - 1) * a.covariance + (b.count - 1) * b.covariance
+    squares = squares + a.count * b.count / count * np.outer(apart, apart)
+    mean = (a.count * a.mean + b.count * b.mean) / count
+    some = torch.cat([part.some[: KEPT // 2] for part in (a, b)])
+    return Statistics(mean, squares / (count - 1), some, count)
 
 
 def frechet(a: Statistics, b: Statistics) -> float:
