@@ -204,6 +204,10 @@ MISTAKES = {
         edit("branches.paper.mixed", ["mnist"]),
         "branches.paper.mixed names 'mnist', whose data are not two-dimensional",
     ),
+    "too few samples for Inception": (
+        edit("branches.paper.images.samples", 2047),
+        "branches.paper.images.samples is 2047, and must be at least 2048 (samples for Inception's distances",
+    ),
     "a search on colour images": (
         edit("branches.paper.searches.planar.experiments", ["celeba"]),
         "branches.paper.searches.planar names 'celeba', whose data are colour images: a search is over points or digi",
