@@ -44,6 +44,7 @@ def said(capsys):
         ("draw fig4_energies", "drawn for one experiment: write 'ddgm draw fig4_energies EXPERIMENT'"),
         ("draw fig4_ordered toy_faces", "toy_faces.npz is missing: make it with 'ddgm evaluate toy_faces'"),
         ("draw fig4_lines toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces'"),
+        ("draw fig4_curves toy_faces", "history.csv is missing: make it with 'ddgm train toy_faces'"),
         ("draw fig4_progress toy_faces", "progress.npz is missing: make it with 'ddgm train toy_faces'"),
         ("draw fig4_landscape toy_digits", "shows colour images, and the data of toy_digits are none"),
         ("draw fig3_energies toy_faces", "shows digits, and the data of toy_faces are none"),

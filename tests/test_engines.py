@@ -79,6 +79,7 @@ drawn = {{
     "fig3_energies": [f"{{results}}/evidence/{{name}}.npz"],
     "fig3_crossings": [f"{{results}}/crossings/{{name}}.csv"],
     "fig4_progress": [f"{{results}}/models/{{name}}/progress.npz"],
+    "fig4_curves": [f"{{results}}/models/{{name}}/history.csv"],
     "fig4_lines": [f"{{results}}/samples/{{name}}.npz"],
     **{{f"fig4_{{view}}": [f"{{results}}/evidence/{{name}}.npz"]
        for view in ("ordered", "energies", "neighbours", "landscape")}},

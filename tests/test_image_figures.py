@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -14,6 +15,7 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.figures import (
     fig3_neighbours,
+    fig4_curves,
     fig4_energies,
     fig4_landscape,
     fig4_lines,
@@ -270,3 +272,26 @@ def test_arrays_of_another_form_are_refused_by_name(tmp_path, name, array, value
     with pytest.raises(UserError, match=r"faces\.npz.*" + words):
         draw(name, tmp_path, [tmp_path / "out.png"], arrays if value is None else arrays | {array: value})
     assert not (tmp_path / "out.png").exists()
+
+
+def history_of(folder: Path, seeds: int = 2, columns: Callable[[pd.DataFrame], pd.DataFrame] = lambda t: t) -> Path:
+    """A training's history.csv."""
+    rows = [(seed, step, -1e3 / step, -9e2 / step, 2.0, 0.9) for seed in range(seeds) for step in range(50, 501, 50)]
+    table = pd.DataFrame(rows, columns=["seed", "step", "energy_data", "energy_samples", "entropy", "spread"])
+    columns(table).to_csv(folder / "history.csv", index=False)
+    return folder / "history.csv"
+
+
+def test_the_curves_of_an_image_experiment_are_drawn_and_are_the_same_bytes_twice(tmp_path):
+    history = history_of(tmp_path)
+    drawn = [tmp_path / "one.png", tmp_path / "two.png", tmp_path / "one.pdf", tmp_path / "two.pdf"]
+    fig4_curves.draw(history, drawn[0::2], "Faces")
+    fig4_curves.draw(history, drawn[1::2], "Faces")
+    assert drawn[0].read_bytes() == drawn[1].read_bytes() and drawn[2].read_bytes() == drawn[3].read_bytes()
+    assert np.asarray(Image.open(drawn[0])).std() > 10
+
+
+def test_curves_without_the_spread_are_refused_in_a_sentence(tmp_path):
+    history = history_of(tmp_path, columns=lambda table: table.drop(columns="spread"))
+    with pytest.raises(UserError, match=r"history.csv has no column 'spread'; a header spread is needed"):
+        fig4_curves.draw(history, [tmp_path / "one.png"], "Faces")

@@ -319,12 +319,14 @@ def draw_evidence(
         "crossings": (folder / "crossings" / f"{name}.csv", "evaluate"),
         "samples": (folder / "samples" / f"{name}.npz", "sample"),
         "progress": (folder / "models" / name / "progress.npz", "train"),
+        "history": (folder / "models" / name / "history.csv", "train"),
     }
     drawn_from = {
         "fig3_crossings": ("crossings",),
         "fig3_steps": ("evidence", "interpolations"),
         "fig4_lines": ("samples",),
         "fig4_progress": ("progress",),
+        "fig4_curves": ("history",),
     }
     inputs = [files[kind] for kind in drawn_from.get(args.figure, ("evidence",))]
     module.draw(*(existing(file, f"ddgm {verb} {name}") for file, verb in inputs), outputs, title)

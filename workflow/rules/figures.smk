@@ -8,6 +8,7 @@ ruleorder:
     > draw_fig4_ordered
     > draw_fig4_lines
     > draw_fig4_progress
+    > draw_fig4_curves
     > draw_fig4_energies
     > draw_fig4_neighbours
     > draw_fig4_landscape
@@ -314,6 +315,29 @@ rule draw_fig4_progress:
         "Drawing fig4_progress {wildcards.experiment} of branch {wildcards.branch}"
     shell:
         "ddgm draw fig4_progress {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
+
+
+rule draw_fig4_curves:
+    """Energies and the variance of samples along training."""
+    input:
+        history="results/{branch}/models/{experiment}/history.csv",
+        code=modules("ddgm.figures.fig4_curves"),
+    output:
+        png=report(
+            "results/{branch}/figures/fig4_curves_{experiment}.png",
+            caption="../report/fig4_curves.rst",
+            category="Figures",
+        ),
+        pdf="results/{branch}/figures/fig4_curves_{experiment}.pdf",
+    log:
+        "logs/draw/{branch}/fig4_curves_{experiment}.log",
+    threads: 1
+    params:
+        cfg=select.pick("experiments.{experiment}.title"),
+    message:
+        "Drawing fig4_curves {wildcards.experiment} of branch {wildcards.branch}"
+    shell:
+        "ddgm draw fig4_curves {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
 
 rule draw_fig4_energies:

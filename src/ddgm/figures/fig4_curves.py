@@ -1,0 +1,42 @@
+"""Learning curves of an image experiment: energies, how far apart data and samples are, and how much samples vary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ddgm.figures.curves import plot_seeds, read_history
+from ddgm.figures.style import DATA, ENERGY, PAGE, SAMPLES, look, read_table, save
+
+TALL = 1.9  # inches
+
+
+def draw(history: Path, outputs: Sequence[Path], title: str) -> None:
+    """From a training's history.csv with the column `spread`: every seed thin, their mean thick.
+
+    (a) E(x+) and E(x-), (b) E(x-) - E(x+), both in nats, the latter's axis linear to 1 and logarithmic beyond; (c) the
+    variance of samples over that of the data. Raises UserError for other tables.
+    """
+    table = read_history(history).assign(spread=read_table(history, ["spread"])["spread"])
+    table["gap"] = table["energy_samples"] - table["energy_data"]
+    with look():
+        figure = Figure(figsize=(PAGE, TALL))
+        energies, gap, spread = figure.subplots(1, 3)
+        plot_seeds(energies, table, "energy_samples", SAMPLES)
+        plot_seeds(energies, table, "energy_data", DATA)
+        energies.set_yscale("symlog", linthresh=1)
+        energies.set_title("E of data (red) and samples (blue)", size=7)
+        plot_seeds(gap, table, "gap", ENERGY)
+        gap.set_yscale("symlog", linthresh=1)
+        gap.set_title("E(samples) − E(data)", size=7)
+        plot_seeds(spread, table, "spread", SAMPLES)
+        spread.axhline(1, color=DATA, linewidth=0.6)
+        spread.set_ylim(bottom=0)
+        spread.set_title("variance of samples / of data", size=7)
+        for panel in (energies, gap, spread):
+            panel.set_xlabel("training step", size=7)
+            panel.locator_params(axis="x", nbins=5)
+        energies.set_ylabel("nats", size=7)
+        seeds = table["seed"].nunique()
+        figure.suptitle(f"{title}: along training, {seeds} seed{'s' if seeds > 1 else ''}", size=8)
+        save(figure, outputs)
