@@ -354,11 +354,11 @@ def test_a_pulled_figure_is_current_without_its_models(built, tmp_path):
 
 def test_an_edited_parameter_repeats_its_experiment_in_dvc_and_a_restored_one_nothing(work):
     change_digits(work)
-    assert work.plans() == work.changed() - {"toy"} == DIGITS
+    assert work.plans() == DIGITS
     assert work.makes("dvc repro toy") == DIGITS
     assert work.plans() == set()
     compared = json.loads(work.run("dvc metrics diff --json 2>/dev/null"))
-    assert set(compared["diff"]["results/toy/metrics.json"]) == {"all.digest"}
+    assert set(compared["results/toy/metrics.json"]) == {"all.digest"}
     restore_digits(work)
     assert work.makes("dvc repro toy") == set()
     assert work.plans() == set()
