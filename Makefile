@@ -1,13 +1,14 @@
 # `make help` lists the targets. Each one first makes .venv from requirements.lock if it must.
 PYTHON ?= python3
 CORES ?= 2
+TRIALS ?= tests
 FACES ?= data/raw/celeba
 # The shell's own settings must not leak into the environment that is being made.
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup data toy all test lint format bench lock clean
+.PHONY: help setup data toy all test trials lint format bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,7 +38,10 @@ all: setup ## every figure of the paper (needs the data sets and a GPU)
 	snakemake --cores $(CORES) all --report results/paper/report.html
 
 test: setup ## unit tests, then the toy branch in a temporary clone
-	pytest
+	pytest -m "not engines"
+
+trials: setup ## Snakemake and DVC tried against each other, and DVC's remotes (tens of minutes; TRIALS=one file)
+	pytest -m engines $(TRIALS)
 
 lint: setup ## ruff, snakefmt, snakemake --lint, dvc.yaml in step with the DAG
 	ruff check .

@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 pytestmark = [
-    pytest.mark.pipeline,
+    pytest.mark.engines,
     pytest.mark.skipif(not (BIN / "dvc").exists(), reason="needs DVC: make setup"),
 ]
 
