@@ -43,9 +43,10 @@ class Order:
         """What a person can do where the program cannot."""
         dataset, entry = self.dataset, self.entry
         browser = f"get it with a browser from {entry.urls[0]}, " if entry.urls and entry.version != "subset" else ""
+        row = "" if dataset == "inception" else f"its folder as datasets.{dataset}.folder in params.yaml, or "
         return (
-            f"{browser}name the place that has it (its folder as datasets.{dataset}.folder in params.yaml, or "
-            f"DDGM_MIRROR with {entry.mirror_folder}/{entry.file} in it) and run the same command again"
+            f"{browser}name the place that has it ({row}DDGM_MIRROR with {entry.mirror_folder}/{entry.file} in it) and "
+            f"run the same command again"
         )
 
 
