@@ -37,7 +37,7 @@ LABEL = "E(x) − mean E of the held-out pictures (nats)"
 
 # The page, inches.
 PLANE, BETWEEN, NAMES, LARGEST = 2.3, 0.16, 0.14, 0.66
-TITLE, HEAD, STEPS, BAR, BAR_AXIS, CURVES, AXIS, NUMBERS = 0.17, 0.04, 0.11, 0.07, 0.33, 0.9, 0.31, 0.36
+TITLE, HEAD, STEPS, BAR, BAR_AXIS, CURVES, AXIS, NUMBERS = 0.17, 0.04, 0.11, 0.07, 0.33, 0.9, 0.31, 0.48
 PIN, DOT, CARD, INSIDE = 0.07, 0.04, 0.11, 0.03  # from a place to its picture; its dot; words below; to the frame
 
 
