@@ -222,6 +222,19 @@ def test_weights_have_a_verb_of_their_own(tmp_path, monkeypatch):
     assert cli.main(["fetch", "inception", "other.pth"]) == 1
 
 
+def test_weights_that_cannot_be_had_can_be_put_in_their_place_by_hand(tmp_path, monkeypatch):
+    """They have no row in params.yaml, and so no folder there that a person could name."""
+    file = planted(tmp_path, monkeypatch, b"planted weights")
+    (tmp_path / "mirror" / "inception" / file.name).unlink()
+    relative = file.relative_to(tmp_path)
+    _, absent = cli.inception_weights({"inception": True}, fetch_them=True)
+    assert f"name the place that has it (DDGM_MIRROR with inception/{file.name} in it)" in absent
+    assert "datasets.inception" not in absent
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"planted weights")
+    assert cli.inception_weights({"inception": True}, fetch_them=True) == (relative, "")
+
+
 class Bowl(nn.Module):
     """E(x) = ‖x - c‖²."""
 

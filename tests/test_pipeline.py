@@ -185,12 +185,25 @@ def test_another_crop_does_not_download_again(project):
     assert keys == ["datasets.celeba.kind", "datasets.celeba.draw", "datasets.celeba.subset"]
 
 
-@pytest.mark.parametrize("file", ["celeba/img_align_celeba.zip", "lsun_bedroom/bedroom_val_lmdb.zip"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "celeba/img_align_celeba.zip",
+        "lsun_bedroom/bedroom_val_lmdb.zip",
+        "inception/pt_inception-2015-12-05-6726825d.pth",
+    ],
+)
 def test_a_mirror_without_the_file_stops_with_the_sentence_and_leaves_nothing(file, project, tmp_path, monkeypatch):
     monkeypatch.setenv("DDGM_MIRROR", str(tmp_path))
     said = run(project, f"snakemake --cores 1 data/raw/{file}", code=1)
     assert "ddgm: the mirror has no readable file" in said and "Traceback" not in said
     assert not (project / "data/raw" / file).exists()
+
+
+def test_the_weights_of_inception_are_no_input_that_stops_the_rest(project):
+    planned = run(project, "snakemake -n --forceall results/paper/metrics/celeba.csv")
+    assert "Measuring the images of celeba against themselves" in planned and "Measuring celeba" in planned
+    assert "data/raw/inception" not in planned
 
 
 def test_a_subset_is_refused_where_it_is_not_declared_and_prepared_where_it_is(project, mirror, monkeypatch):

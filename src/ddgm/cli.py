@@ -27,8 +27,10 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     given = args.params if Path(args.params).is_file() else "params.yaml"
     folder, mirror = parameters.place_of_files(args.dataset, given)
-    inception = registry.INCEPTION if args.dataset == registry.INCEPTION["kind"] else None
-    row = {"folder": folder} | (inception or parameters.select(params, f"datasets.{args.dataset}"))
+    if args.dataset == registry.INCEPTION["kind"]:
+        row = registry.INCEPTION
+    else:
+        row = {"folder": folder} | parameters.select(params, f"datasets.{args.dataset}")
     fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
 
 

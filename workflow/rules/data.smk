@@ -6,6 +6,9 @@ rule fetch:
         "data/raw/{dataset}/{file}",
     log:
         "logs/fetch/{dataset}/{file}.log",
+    wildcard_constraints:
+        # Inception's weights are no data set's: see fetch_inception.
+        dataset=r"(?!inception\b)[a-z][a-z0-9_]*",
     threads: 1
     params:
         cfg=select.pick_source,
@@ -26,9 +29,6 @@ rule fetch_inception:
         "Fetching {wildcards.file}"
     shell:
         "ddgm fetch inception {wildcards.file} --log {log}"
-
-
-ruleorder: fetch_inception > fetch
 
 
 rule prepare:
