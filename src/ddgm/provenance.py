@@ -17,10 +17,10 @@ from ddgm.datasets.prepared import source_of
 ROOT = Path(__file__).parents[2]
 
 
-def checksum(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def checksum(file: Path, algorithm: str = "sha256") -> str:
+    """A file's digest, in hexadecimal."""
     with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def code_version() -> str:

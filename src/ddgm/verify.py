@@ -4,7 +4,6 @@ Three records: the registry's checksums of raw files, each model's account of th
 with, and dvc.lock, which has a checksum of every file that a finished job has read or written.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,15 +35,11 @@ def raw_files(params: dict[str, Any], raw: Path) -> Iterator[Finding]:
             if path.is_file():
                 order = Order(name, row, registry.find(name, row, file), path)
                 advice = f"remove it and run 'ddgm fetch {name} {file}'"
-                yield Finding(path, _fault(lambda o=order, p=path, a=advice: verify_file(o, p, str(p), a)))
-
-
-def _fault(check: Any) -> str | None:
-    try:
-        check()
-    except WrongFileError as error:
-        return str(error)
-    return None
+                try:
+                    verify_file(order, path, str(path), advice)
+                    yield Finding(path, None)
+                except WrongFileError as error:
+                    yield Finding(path, str(error))
 
 
 def models(params: dict[str, Any], results: Path, prepared: Path) -> Iterator[Finding]:
@@ -84,16 +79,11 @@ def recorded(lock: Path) -> Iterator[Finding]:
             if expected is None or not path.is_file() or (path, expected) in seen:
                 continue
             seen.add((path, expected))
-            found = _md5(path)
+            found = checksum(path, "md5")
             made = entry in content.get("outs", ())
             advice = f"'dvc checkout {path}' restores it" if made else f"'dvc repro {stage}' makes what depends on it"
             fault = f"{path} has the md5 {found}, and {lock} has {expected} (stage {stage}): {advice}"
             yield Finding(path, None if found == expected else fault)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def verify(params: dict[str, Any], raw: Path, prepared: Path, results: Path, lock: Path) -> list[Finding]:
