@@ -35,20 +35,23 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
-    """Every figure and table of the paper."""
+    """Every figure and table of the paper, and the report that shows them."""
     default_target: True
     input:
         select.everything("paper"),
+        "results/paper/report.html",
 
 
 rule toy:
-    """All four figures, metrics, claims, curves and a search on small stand-ins."""
+    """All four figures, metrics, claims, curves, a search and the report on small stand-ins."""
     input:
         select.everything("toy"),
         select.searches("toy"),
+        "results/toy/report.html",
 
 
 # DVC's side of every run: see docs/engines.md.

@@ -326,6 +326,28 @@ class Selection:
         tables = [f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *likelihoods]
         return [*drawn, *tables, *self.data(branch)]
 
+    def reported(self, wildcards: Any) -> list[str]:
+        """What a branch's report is written from: all that it shows, and where each trained net comes from."""
+        models, metrics = "results/{branch}/models/{experiment}", "results/{branch}/metrics/{experiment}.csv"
+        patterns = (metrics, f"{models}/provenance.json", f"{models}/experiment.json")
+        of_experiments = [file for pattern in patterns for file in self.shown("all", pattern)(wildcards)]
+        sets = parameters.datasets(self.config, wildcards.branch)
+        judged = [name for name in self.config["classifiers"] if name in sets]
+        records = ("provenance.json", "classifier.json")
+        judges = [f"results/{wildcards.branch}/classifiers/{name}/{file}" for name in judged for file in records]
+        return [*self.everything(wildcards.branch), *of_experiments, *judges]
+
+    @property
+    def report_code(self) -> list[str]:
+        """The scripts, the page and the captions that make a report."""
+        scripts = [f"workflow/{name}.py" for name in ("pictures", "report", "tables")]
+        return [*scripts, *sorted(path.as_posix() for path in Path("workflow/report").iterdir())]
+
+    def pick_report(self, wildcards: Any) -> str:
+        """As `pick_shown`, for the report: what it says beside what was measured."""
+        known = json.loads(self.pick_shown("all")(wildcards))
+        return self.pick(*known, *(f"branches.{wildcards.branch}.{key}" for key in ("title", "not_reproduced")))(wildcards)
+
     def claim_figures(self, branch: str) -> list[str]:
         return [f"claim_{claim}" for claim in self.value(f"branches.{branch}.claims")]
 

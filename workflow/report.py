@@ -1,0 +1,175 @@
+"""One page with all that a branch has found: results/{branch}/report.html, whole in itself, for any browser, offline.
+
+python workflow/report.py toy       the page of what lies in results/toy; the rule `report` calls it too
+
+Verdicts, figures with their captions and commands, numbers with error bars, data sheets, provenance and run times, and
+what was not reproduced. Whatever is not there yet is named, with the command that makes it. Photographs are left out.
+"""
+
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from pictures import reduced, shows_photographs
+from selection import Selection
+from tables import Measured, Table, claims, digits, images, measured_experiments, planar
+
+from ddgm import parameters
+from ddgm.provenance import code_version
+from ddgm.whole_file import whole_file
+
+HERE = Path(__file__).parent / "report"
+PAGES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+)
+# What a kind of evidence is called, and how its table is made.
+EVIDENCE = {
+    "planar": ("In two dimensions", planar),
+    "digits": ("Digits", digits),
+    "images": ("Images", images),
+}
+SHORT = 12  # characters of a checksum that the page shows
+
+
+def caption(stem: str, branch: str) -> str:
+    """What workflow/report says of a figure; its longest name wins: fig3_steps_mnist is of fig3_steps, not of fig3."""
+    names = [path.stem for path in HERE.glob("*.rst") if stem == path.stem or stem.startswith(f"{path.stem}_")]
+    if not names:
+        return ""
+    name = max(names, key=len)
+    rest = stem.removeprefix(name).removeprefix("_")
+    wildcards = {"branch": branch, "experiment": rest, "dataset": rest, "claim": rest}
+    return PAGES.get_template(f"{name}.rst").render(snakemake=SimpleNamespace(wildcards=wildcards))
+
+
+class Page:
+    """What the page of a branch says, section by section."""
+
+    def __init__(self, config: dict[str, Any], branch: str) -> None:
+        self.config, self.branch, self.select = config, branch, Selection(config)
+        self.results = Path("results") / branch
+        # A picture that is drawn as PDF too counts once.
+        self.expected = [Path(file) for file in self.select.everything(branch) if not file.endswith(".pdf")]
+
+    def experiments(self) -> list[Measured]:
+        rows = {name: self.config["experiments"][name] for name in self.select.names(self.branch)}
+        table, provenance = f"{self.results}/metrics/{{name}}.csv", f"{self.results}/models/{{name}}/provenance.json"
+        return list(measured_experiments(rows, table, provenance))
+
+    def command(self, file: Path | str) -> str:
+        """What draws a figure again, whether or not it is there."""
+        return f"snakemake --cores 2 --force {file}"
+
+    def shown(self, stem: str) -> list[str]:
+        """The experiments that a figure shows."""
+        names = self.select.names(self.branch)
+        of_one = [name for name in names if stem.endswith(f"_{name}") and stem.startswith(("fig3", "fig4"))]
+        if of_one:
+            return [max(of_one, key=len)]
+        if stem.startswith("claim_"):
+            claim = self.config["branches"][self.branch]["claims"][stem.removeprefix("claim_")]
+            return list(dict.fromkeys(parameters.tested(claim)))
+        lists = {"fig2": "fig2", "fig2_extended": "fig2", "fig2_curves": "traced", "curves": "all"}
+        return self.select.names(self.branch, lists[stem]) if stem in lists else []
+
+    def figures(self, *beginnings: str) -> Iterator[dict[str, Any]]:
+        """The figures whose names begin so, in the order of the paper."""
+        for path in self.expected:
+            if path.suffix == ".png" and path.stem.startswith(beginnings):
+                there, hidden = path.exists(), shows_photographs(self.config, path.stem)
+                yield {
+                    "name": path.stem,
+                    "path": path,
+                    "picture": base64.b64encode(reduced(path)).decode() if there and not hidden else None,
+                    "hidden": there and hidden,
+                    "caption": caption(path.stem, self.branch),
+                    "command": self.command(path),
+                    "shows": self.shown(path.stem),
+                }
+
+    def claims(self) -> Table | None:
+        file = self.results / "metrics/claims.csv"
+        return claims(pd.read_csv(file)) if file.exists() else None
+
+    def measured(self) -> Iterator[tuple[str, Table]]:
+        """A table for each kind of evidence."""
+        found = self.experiments()
+        for kind, (says, table) in EVIDENCE.items():
+            if of_kind := [experiment for experiment in found if experiment.kind == kind]:
+                yield says, table(of_kind)
+
+    def every_number(self) -> Table | None:
+        """Every metric of every experiment: mean and standard deviation over seeds."""
+        file = self.results / "metrics.csv"
+        if not file.exists():
+            return None
+        rows = pd.read_csv(file, dtype=str, keep_default_na=False)[["experiment", "metric", "seeds", "mean", "sd"]]
+        return Table(list(rows.columns), rows.to_numpy().tolist())
+
+    def tables(self, folder: str) -> Iterator[tuple[str, Table]]:
+        """The tables of a folder as they are."""
+        for file in sorted((self.results / folder).glob("*.csv")):
+            rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+            yield file.stem, Table(list(rows.columns), rows.to_numpy().tolist())
+
+    def data(self) -> Iterator[tuple[str, str, Table]]:
+        """What each data set holds: a row a measure, a column a split."""
+        for name in parameters.datasets(self.config, self.branch):
+            file = self.results / f"data/{name}.csv"
+            if file.exists():
+                rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+                wide = rows.pivot(index="measure", columns="split", values="value").fillna("")
+                wide = wide.loc[rows["measure"].unique(), rows["split"].unique()]
+                table = Table(["", *wide.columns], [[index, *cells] for index, cells in zip(wide.index, wide.to_numpy())])
+                yield name, ", ".join(rows["source"].unique()), table
+
+    def trained(self) -> Iterator[dict[str, Any]]:
+        """Where each trained net comes from: code, seeds, device, data, time, every parameter."""
+        for kind, record in (("models", "experiment"), ("classifiers", "classifier")):
+            for file in sorted((self.results / kind).glob("*/provenance.json")):
+                about, settings = json.loads(file.read_text()), json.loads(file.with_name(f"{record}.json").read_text())
+                row = settings.get("row", settings)
+                yield {
+                    "name": f"{file.parent.name}" if kind == "models" else f"classifier of {file.parent.name}",
+                    "code": about["versions"]["ddgm"],
+                    "libraries": ", ".join(f"{k} {v}" for k, v in about["versions"].items() if k != "ddgm"),
+                    "seeds": ", ".join(str(seed) for seed in row["seeds"]),
+                    "device": f"{about['device']}, {about.get('processes', 1)} process(es), {about['threads']} thread(s)",
+                    "deterministic": {True: "yes", False: "no"}.get(about.get("deterministic"), "not recorded"),
+                    "data": f"{row.get('dataset', file.parent.name)}: {about['data_source']}",
+                    "checksum": about["data_sha256"],
+                    "time": f"{about['seconds'] / 60:.1f} min",
+                    "parameters": yaml.safe_dump(row, sort_keys=False, default_flow_style=None, width=100),
+                }
+
+    def missing(self) -> list[Path]:
+        """What the branch wants and has not: a result each."""
+        return [path for path in self.expected if not path.exists()]
+
+    def render(self) -> str:
+        return PAGES.get_template("page.html.jinja").render(
+            page=self, short=SHORT, code=code_version(), title=self.config["branches"][self.branch]["title"],
+            not_reproduced=self.config["branches"][self.branch]["not_reproduced"],
+        )  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    config = parameters.load("params.yaml")
+    if len(arguments) != 1 or arguments[0] not in config["branches"]:
+        sys.exit(f"write 'python workflow/report.py' and one branch: {' or '.join(config['branches'])}")
+    page = Page(config, arguments[0])
+    if not page.results.is_dir():
+        sys.exit(f"there is nothing in {page.results} to report: run 'snakemake --cores 2 {arguments[0]}' first")
+    with whole_file(page.results / "report.html") as path:
+        path.write_text(page.render())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

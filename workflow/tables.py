@@ -1,0 +1,164 @@
+"""The tables that a reader sees, from the results of a branch: in README.md and docs/, and in the report.
+
+A table is its head and its rows, all text; `markdown` and the report's page write them out.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+# What the tables show of an experiment, a column or a row each.
+PLANAR = {
+    "kl_data_model": "KL(D‖T)",
+    "kl_data_generator": "KL(D‖G)",
+    "kl_generator_model": "KL(G‖T)",
+    "tv_data_generator": "TV(D, G)",
+    "modes_covered": "modes",
+    "inside_99": "in D's 99 %",
+    "rank_correlation_near": "ranks",
+}
+DIGITS = {
+    "classes_found": "digits drawn",
+    "kl_to_uniform": "KL to uniform",
+    "confidence": "confidence",
+    "frechet": "Fréchet",
+    "precision": "precision",
+    "recall": "recall",
+    "memorised": "memorised",
+    "auroc_letters": "AUROC, letters",
+    "auroc_samples": "AUROC, samples",
+    "path_confidence_z": "confidence on lines",
+}
+IMAGES = {
+    "fid": "FID, 50,000 samples",
+    "kid": "KID",
+    "inception_precision": "precision, Inception",
+    "inception_recall": "recall, Inception",
+    "swd_64": "sliced Wasserstein, 64 pixels",
+    "swd_32": "32 pixels",
+    "swd_16": "16 pixels",
+    "spread": "variance of samples / of data",
+    "sharpness": "sharpness of samples / of data",
+    "memorised": "samples closer to a training image than 99 % of held-out ones are",
+    "auroc_inverted": "AUROC, data against inverted data",
+    "auroc_shuffled": "against shuffled pixels",
+    "auroc_noise": "against noise",
+    "auroc_other_domain": "against images of another kind",
+    "auroc_samples": "against samples (½ is best)",
+}
+
+
+class Table(NamedTuple):
+    """A head and rows of as many cells."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.head, *self.rows]
+        marks = "|---" * len(self.head) + "|"
+        written = [f"| {' | '.join(cells)} |" for cells in lines]
+        return "\n".join([written[0], marks, *written[1:]])
+
+
+class Measured(NamedTuple):
+    """An experiment that has been trained and measured."""
+
+    name: str
+    row: dict[str, Any]  # of params.yaml
+    values: pd.DataFrame  # a row a seed, a column a metric
+    about: dict[str, Any]  # its provenance
+
+    @property
+    def kind(self) -> str:
+        """By what evidence it was measured: planar, digits or images."""
+        if self.row["range"] is None:
+            return "planar"
+        return "digits" if "frechet" in self.values else "images"
+
+    @property
+    def label(self) -> str:
+        return f"{self.row['title']} (`{self.name}`)"
+
+    @property
+    def minutes(self) -> str:
+        return f"{self.about['seconds'] / 60:.0f} min"
+
+
+def measured_experiments(rows: dict[str, dict[str, Any]], table: str, provenance: str) -> Iterator[Measured]:
+    """Of these rows of params.yaml those with a table of metrics; both paths are patterns with {name}."""
+    for name, row in rows.items():
+        file = Path(table.format(name=name))
+        if file.exists():
+            values = pd.read_csv(file).pivot(index="seed", columns="metric", values="value")
+            yield Measured(name, row, values, json.loads(Path(provenance.format(name=name)).read_text()))
+
+
+def over_seeds(values: pd.Series) -> str:
+    """Mean ± standard deviation over seeds; where some are infinite or could not be measured, how many."""
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        return "∞" if infinite == len(values) else f"∞ in {infinite} of {len(values)}"
+    there = values.dropna()
+    if len(there) < len(values):
+        return f"{over_seeds(there)} in {len(there)} of {len(values)}" if len(there) else "none"
+    digits = 3 if abs(values.mean()) < 10 else 1
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def cells(values: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
+    """A cell for each metric, empty where it was not measured."""
+    return [over_seeds(values[metric]) if metric in values else "" for metric in metrics]
+
+
+def planar(experiments: Iterable[Measured]) -> Table:
+    """The two-dimensional experiments, a row each."""
+    rows = [[a.label, f"{len(a.values)}", *cells(a.values, PLANAR), a.minutes] for a in experiments]
+    return Table(["experiment", "seeds", *PLANAR.values(), "trained in"], rows)
+
+
+def digits(experiments: Iterable[Measured]) -> Table:
+    """The digit experiments, a row each; first what training digits score."""
+    rows: list[list[str]] = []
+    for a in experiments:
+        if not rows:
+            floor = [f"{metric}_floor" for metric in DIGITS]
+            rows.append(["digits of the training set", "", *cells(a.values[:1], floor), ""])
+        rows.append([a.label, f"{len(a.values)}", *cells(a.values, DIGITS), a.minutes])
+    return Table(["experiment", "seeds", *DIGITS.values(), "trained in"], rows)
+
+
+def images(experiments: Iterable[Measured]) -> Table:
+    """The image experiments, a row a metric."""
+    rows = []
+    for a in experiments:
+        time = f"{a.minutes}, {a.about['device']}, {a.about['threads']} thread(s)"
+        if a.about.get("data_source", "").startswith(("subset", "drawn")):
+            time += f", on {a.about['data_source']}"
+        first = [a.label, f"{len(a.values)}", time]
+        for metric in (metric for metric in IMAGES if metric in a.values):
+            floor = f"{a.values[f'{metric}_floor'].mean():.3g}" if f"{metric}_floor" in a.values else ""
+            label, seeds, time = first
+            rows.append([label, seeds, IMAGES[metric], over_seeds(a.values[metric]), floor, time])
+            first = ["", "", ""]
+    return Table(["experiment", "seeds", "measured", "value", "data against data", "trained in"], rows)
+
+
+def claims(tests: pd.DataFrame) -> Table:
+    """The verdicts, a row a claim, and each test that failed."""
+    rows = []
+    for _, of_claim in tests.groupby("claim", sort=False):
+        failed = [
+            f"`{test.experiment}`: {test.metric} is {test.mean:.3g}, and not {test.comparison} {test.threshold:.3g}"
+            for test in of_claim[~of_claim["holds"]].itertuples()
+        ]
+        first = of_claim.iloc[0]
+        rows.append(
+            [first["says"], first["verdict"], f"{of_claim['holds'].sum()} of {len(of_claim)}", "; ".join(failed)]
+        )
+    return Table(["claim", "verdict", "tests that hold", "what does not"], rows)
