@@ -36,7 +36,7 @@ def seconds(command: str, folder: Path, environment: dict[str, str]) -> tuple[fl
     start = time.perf_counter()
     done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return time.perf_counter() - start, done.stdout
+    return time.perf_counter() - start, done.stdout + done.stderr
 
 
 def with_copies(experiments: int, clone: Path) -> None:
@@ -60,7 +60,9 @@ def measure(experiments: int, work: Path) -> Iterator[dict[str, object]]:
     with_copies(experiments, clone)
 
     def line(state: str, command: str, more: dict[str, str] = environment) -> dict[str, object]:
-        took, _ = seconds(command, clone, more)
+        took, said = seconds(command, clone, more)
+        idle = "Nothing to be done" in said or "up to date" in said
+        assert idle == (state == "all made") or "engines.py" in command, f"{state}, and yet {command} says\n{said}"
         bridge = more.get("DDGM_BRIDGE", "on")
         cells = {"state": state, "command": command, "bridge": bridge, "seconds": round(took, 1)}
         return {"experiments": experiments, **cells}
@@ -69,8 +71,8 @@ def measure(experiments: int, work: Path) -> Iterator[dict[str, object]]:
     yield line("nothing made", "python workflow/engines.py generate")
     yield line("nothing made", "snakemake -n toy")
     yield line("nothing made", "snakemake -n toy", alone)
-    _, outputs = seconds(f"{sys.executable} -c '{OUTPUTS}'", clone, alone)
-    for output in outputs.split():
+    listed = subprocess.run([sys.executable, "-c", OUTPUTS], cwd=clone, env=alone, capture_output=True, text=True)
+    for output in listed.stdout.split():
         (clone / output).parent.mkdir(parents=True, exist_ok=True)
         (clone / output).write_text("stand-in\n")
     seconds("snakemake --touch --cores 1 toy", clone, alone)
