@@ -8,6 +8,7 @@ what was not reproduced. Whatever is not there yet is named, with the command th
 
 import base64
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ HERE = Path(__file__).parent / "report"
 PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
 )
+# A number, perhaps with its error, stands at the right of its column.
+PAGES.tests["number_text"] = re.compile(r"[-−]?[\d.,]+(e[-+]\d+)?( ± [\d.]+)?|-?inf|nan|∞").fullmatch
 # What a kind of evidence is called, and how its table is made.
 EVIDENCE = {
     "planar": ("In two dimensions", planar),
