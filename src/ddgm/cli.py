@@ -25,7 +25,7 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.datasets import registry
     from ddgm.datasets.download import fetch as fetch_file
 
-    given = args.params if Path(args.params).is_file() else "params.yaml"
+    given = "params.yaml" if args.params.lstrip().startswith("{") else args.params
     folder, mirror = parameters.place_of_files(args.dataset, given)
     if args.dataset == registry.INCEPTION["kind"]:
         row = registry.INCEPTION
