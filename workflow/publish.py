@@ -23,6 +23,7 @@ from PIL import Image
 
 from ddgm import parameters
 from ddgm.figures.fig3_crossings import EXAMPLES
+from ddgm.figures.registry import PHOTOGRAPHS
 
 DOCS = Path("docs")
 # What the tables show of an experiment, a column or a row each.
@@ -75,7 +76,7 @@ def publish(branch: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
     for picture in pictures:
-        if picture.name.startswith(parameters.PHOTOGRAPHS):
+        if picture.name.startswith(PHOTOGRAPHS):
             continue
         small = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         small.save(DOCS / "figures" / f"{branch}_{picture.name}", optimize=True)
