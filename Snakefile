@@ -6,6 +6,7 @@ snakemake --cores 1 fig3    one figure of the paper, and nothing that it does no
 snakemake --cores 2 claims  the paper's claims in two dimensions and on MNIST, measured and judged
 """
 
+from ddgm.figures import registry as figures
 from workflow import engines
 from workflow.selection import Selection, modules
 

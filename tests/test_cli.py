@@ -1,6 +1,7 @@
 """The command line as a user meets it: one sentence and exit code 1 for a mistake, nothing half-made."""
 
 import errno
+import json
 import re
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(arguments, sentence, project,
     lines = said(capsys)
     assert len(lines) == 1 and lines[0].startswith("ddgm: ") and sentence in lines[0]
     assert not (project / "results").exists() and not (project / "data").exists()
+
+
+def test_a_jobs_parameters_may_be_longer_than_a_files_name(project, capsys):
+    checksums = {f"{name}.gz": f"md5:{'0' * 32}" for name in ("images", "labels", "t10k-images", "t10k-labels")}
+    row = {"kind": "mnist", "draw": None, "subset": {"says": "subset: few", "checksums": checksums}}
+    given = json.dumps({f"datasets.mnist.{key}": value for key, value in row.items()})
+    assert len(given) > 255 and cli.main(["fetch", "mnist", "labels.gz", "--params", given]) == 1
+    assert said(capsys)[-1].startswith("ddgm: mnist has no raw file 'labels.gz'")
 
 
 def test_every_verb_from_points_to_pictures(project, capsys):

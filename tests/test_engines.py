@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddgm import parameters
+from ddgm.figures import registry
 
 PROJECT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -26,8 +26,10 @@ pytestmark = [
     pytest.mark.skipif(not (BIN / "dvc").exists(), reason="needs DVC: make setup"),
 ]
 
-TOY_SETS = ("four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms")
-TOY_CLAIMS = tuple(yaml.safe_load((PROJECT / "params.yaml").read_text())["branches"]["toy"]["claims"])
+DRAWN_FROM = {
+    name: (figure.each, [registry.FILES[kind][0] for kind in figure.drawn_from])
+    for name, figure in registry.FIGURES.items()
+}
 STAND_IN = f"""#!{sys.executable} -IS
 import argparse, hashlib, json, os, pathlib, sys, time
 
@@ -70,24 +72,14 @@ claims = params.get(f"branches.{{args.branch}}.claims", {{}}).values()
 tested = [f"{{results}}/{{place(about)}}/{{test['experiment']}}.csv" for about in claims for test in about["tests"]]
 claim = params.get(f"branches.{{args.branch}}.claims.{{name}}", {{"figure": ""}})
 prepared, arrays = f"data/prepared/{{name}}/train.npy", [f"data/prepared/{{row['dataset']}}/train.npy" for row in rows]
-samples = [f"{{results}}/samples/{{one}}.npz" for one in shown]
-drawn = {{
-    "curves": [f"{{results}}/models/{{one}}/history.csv" for one in shown],
-    "sheet": [prepared],
-    "fig3_steps": [f"{{results}}/evidence/{{name}}.npz", f"{{results}}/interpolations/{{name}}.csv"],
-    "fig3_neighbours": [f"{{results}}/evidence/{{name}}.npz"],
-    "fig3_energies": [f"{{results}}/evidence/{{name}}.npz"],
-    "fig3_crossings": [f"{{results}}/crossings/{{name}}.csv"],
-    "fig4_progress": [f"{{results}}/models/{{name}}/progress.npz"],
-    "fig4_curves": [f"{{results}}/models/{{name}}/history.csv"],
-    "fig4_lines": [f"{{results}}/samples/{{name}}.npz"],
-    **{{f"fig4_{{view}}": [f"{{results}}/evidence/{{name}}.npz"]
-       for view in ("ordered", "energies", "neighbours", "landscape")}},
-    "claim": [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place(claim)}}/{{one}}.csv" for one in shown],
-    "fig2_extended": samples + [f"{{results}}/metrics/{{one}}.csv" for one in shown],
-    "fig2_curves": [f"{{results}}/traces/{{one}}.csv" for one in shown]
-    + [f"{{results}}/models/{{one}}/history.csv" for one in shown],
-}}
+def drawn(figure):
+    if figure == "sheet":
+        return [prepared]
+    if figure == "claim":
+        return [f"{{results}}/metrics/claims.csv"] + [f"{{results}}/{{place(claim)}}/{{one}}.csv" for one in shown]
+    each, files = {DRAWN_FROM}[figure]
+    known = {{one: params.get(f"experiments.{{one}}.dataset") for one in ([name] if each else shown)}}
+    return [file.format(branch=args.branch, experiment=one, dataset=known[one]) for file in files for one in known]
 inputs = {{
     "describe": [prepared],
     "train": arrays,
@@ -105,7 +97,7 @@ inputs = {{
              for one in plan.get("experiments", [])],
     "judge": tested,
     "tabulate": [f"{{results}}/metrics/{{one}}.csv" for one in shown],
-    "draw": drawn.get(words[0], samples) if words else [],
+    "draw": drawn(words[0]) if verb == "draw" else [],
 }}.get(verb, [])
 with open(os.environ["MADE"], "a") as made:
     print(outputs[0], file=made)
@@ -281,8 +273,8 @@ def chain(experiment: str, *rules: str) -> set[str]:
     return {f"{rule}-toy-{experiment}" for rule in ("train", "sample", *rules)} | {"tabulate-toy", "draw_curves-toy"}
 
 
-DIGIT_FIGURES = ["draw_fig3", *(f"draw_fig3_{view}" for view in ("steps", "crossings", "neighbours", "energies"))]
-IMAGE_FIGURES = ["draw_fig4", *(f"draw_{figure}" for figure in parameters.IMAGE_FIGURES)]
+DIGIT_FIGURES = [f"draw_{figure}" for figure in registry.showing("fig3")]
+IMAGE_FIGURES = [f"draw_{figure}" for figure in registry.showing("fig4")]
 DIGITS = chain("toy_digits", "evaluate_digits", "anneal", *DIGIT_FIGURES)
 DRAWN = {f"{rule}-toy-toy_digits" for rule in DIGIT_FIGURES}
 
@@ -380,10 +372,7 @@ def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
     stages |= {f"draw_fig4_lines-toy-{name}" for name in ("toy_faces", "toy_rooms")}
     edit_module(work, "fig3")
     assert work.plans() == work.changed() == stages
-    stages |= {"draw_fig1-toy", "draw_fig2-toy", "draw_fig2_curves-toy", "draw_curves-toy"}
-    stages |= {f"{rule}-toy-{name}" for rule in IMAGE_FIGURES for name in ("toy_faces", "toy_rooms")} | DRAWN
-    stages |= {f"draw_sheet-toy-{name}" for name in TOY_SETS}
-    stages |= {"draw_fig2_extended-toy", *(f"draw_claim-toy-{name}" for name in TOY_CLAIMS)}
+    stages = {name for name in work.stages() if name.startswith("draw_") and name.split("-")[1] == "toy"}
     edit_module(work, "style")
     assert work.changed() == stages
     assert work.makes("snakemake --cores 2 toy") == stages
@@ -416,12 +405,12 @@ def test_generate_changes_nothing_twice_and_check_sees_an_edited_rule(source, tm
     clone.run("python workflow/engines.py check")
     before = clone.stages()
     assert clone.run("python workflow/engines.py generate") == ""
-    clone.edit("workflow/rules/figures.smk", '"ddgm draw fig1 ', '"ddgm  draw fig1 ')
+    clone.edit("workflow/rules/evaluate.smk", '"ddgm judge ', '"ddgm  judge ')
     said = clone.run("python workflow/engines.py check", code=1)
     assert said.splitlines() == ["dvc.yaml is not what the rules give: write 'python workflow/engines.py generate'"]
     assert "dvc.yaml: written again" in clone.run("snakemake -n toy")
     after = clone.stages()
-    assert {name for name in after if after[name] != before[name]} == {"draw_fig1-paper", "draw_fig1-toy"}
+    assert {name for name in after if after[name] != before[name]} == {"judge-paper", "judge-toy"}
 
 
 def test_without_dvc_snakemake_works_alone(source, tmp_path):

@@ -1,5 +1,6 @@
 """The figures: what they draw, what they refuse, and that the same input gives the same bytes."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from conftest import ROOT
 from ddgm.errors import UserError
-from ddgm.figures import curves, fig1, fig2, fig2_curves, fig2_extended, fig3, fig4
+from ddgm.figures import curves, fig1, fig2, fig2_curves, fig2_extended, fig3, fig4, registry
 from ddgm.figures.style import PAGE, mosaic, wrapped
 
 GRID = 41
@@ -432,3 +434,9 @@ def test_eight_experiments_stay_below_600_kilobytes(tmp_path):
     fig2.draw(*merged(*(for_fig2(tmp_path, two_d_arrays(), name) for name in names)), [tmp_path / "o.png"])
     fig2_extended.draw(*merged(*(for_extended(tmp_path, two_d_arrays(), name) for name in names)), [tmp_path / "e.png"])
     assert max((tmp_path / name).stat().st_size for name in ("o.png", "e.png")) < 600_000
+
+
+def test_every_figure_of_the_registry_has_a_module_that_draws_it_and_a_caption():
+    for name in registry.FIGURES:
+        assert callable(importlib.import_module(f"ddgm.figures.{name}").draw), name
+        assert (ROOT / "workflow/report" / f"{name}.rst").read_text().strip(), name

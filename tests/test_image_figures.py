@@ -11,7 +11,6 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.figures import (
     fig3_neighbours,
@@ -22,6 +21,7 @@ from ddgm.figures import (
     fig4_neighbours,
     fig4_ordered,
     fig4_progress,
+    registry,
     ridges,
     style,
 )
@@ -112,11 +112,6 @@ def words_of(figure: Figure) -> list[str]:
     return [text.get_text().replace("\u00a0", " ").replace("\n", " ") for text in texts]
 
 
-def test_every_figure_of_images_has_a_verb_and_a_module():
-    # The curves are drawn from a table, all others from arrays.
-    assert {f"fig4_{name}" for name in (*FIGURES, "curves")} == set(parameters.IMAGE_FIGURES)
-
-
 def test_a_figure_drawn_twice_is_the_same_to_the_byte(tmp_path):
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
@@ -150,7 +145,7 @@ def test_each_figure_says_which_seed_is_drawn_that_none_is_chosen_and_what_was_l
 @pytest.mark.parametrize("name", ["neighbours", "landscape"])
 def test_a_figure_that_shows_photographs_says_so_and_is_not_published(drawn, name):
     assert words_of(drawn(name))[-1].endswith("not to be published.")
-    assert f"fig4_{name}" in parameters.PHOTOGRAPHS
+    assert f"fig4_{name}" in registry.PHOTOGRAPHS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT
-from ddgm import parameters
+from ddgm.figures.registry import FIGURES
 
 BIN = Path(sys.executable).parent
 
@@ -60,18 +60,10 @@ def toy(project):
 
 def test_every_figure_of_the_toy_branch_is_a_picture(toy):
     figures = toy / "results/toy/figures"
-    names = [
-        "fig1",
-        "fig2",
-        "fig2_extended",
-        "fig2_curves",
-        "fig3_toy_digits",
-        *(f"fig3_{view}_toy_digits" for view in ("steps", "crossings", "neighbours", "energies")),
-        "fig4_toy_faces",
-        "fig4_toy_rooms",
-        *(f"{figure}_{name}" for figure in parameters.IMAGE_FIGURES for name in ("toy_faces", "toy_rooms")),
-        "curves",
-    ]
+    shown = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    names = []
+    for name, figure in FIGURES.items():
+        names += [f"{name}_{experiment}" for experiment in shown[figure.shows]] if figure.each else [name]
     names += [f"sheet_{name}" for name in TOY_SETS] + [f"claim_{name}" for name in TOY_CLAIMS]
     for name in names:
         picture = np.asarray(Image.open(figures / f"{name}.png").convert("RGB"))

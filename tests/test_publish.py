@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
+from ddgm.figures.registry import PHOTOGRAPHS
 from ddgm.metrics.claims import judge
 from ddgm.metrics.table import write
-from ddgm.parameters import PHOTOGRAPHS
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from ddgm.parameters import PHOTOGRAPHS
+from ddgm.figures.registry import PHOTOGRAPHS
 
 
 def reduced(picture: Path) -> bytes:

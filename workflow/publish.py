@@ -23,6 +23,7 @@ from tables import Measured, Table, measured_experiments
 
 from ddgm import parameters
 from ddgm.figures.fig3_crossings import EXAMPLES
+from ddgm.figures.registry import PHOTOGRAPHS
 
 DOCS = Path("docs")
 # Pairs of digits, and what the paper's Figure 3 shows between them.
@@ -36,7 +37,7 @@ def publish(branch: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
     for picture in pictures:
-        if not picture.name.startswith(parameters.PHOTOGRAPHS):
+        if not picture.name.startswith(PHOTOGRAPHS):
             (DOCS / "figures" / f"{branch}_{picture.name}").write_bytes(reduced(picture))
     verdicts = results / "metrics" / "claims.csv"
     if verdicts.exists():

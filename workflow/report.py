@@ -23,6 +23,7 @@ from selection import Selection
 from tables import Measured, Table, claims, digits, images, measured_experiments, planar
 
 from ddgm import parameters
+from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
 from ddgm.whole_file import whole_file
 
@@ -72,15 +73,16 @@ class Page:
 
     def shown(self, stem: str) -> list[str]:
         """The experiments that a figure shows."""
-        names = self.select.names(self.branch)
-        of_one = [name for name in names if stem.endswith(f"_{name}") and stem.startswith(("fig3", "fig4"))]
-        if of_one:
-            return [max(of_one, key=len)]
         if stem.startswith("claim_"):
             claim = self.config["branches"][self.branch]["claims"][stem.removeprefix("claim_")]
             return list(dict.fromkeys(parameters.tested(claim)))
-        lists = {"fig2": "fig2", "fig2_extended": "fig2", "fig2_curves": "traced", "curves": "all"}
-        return self.select.names(self.branch, lists[stem]) if stem in lists else []
+        for name, figure in FIGURES.items():
+            shown = self.select.names(self.branch, figure.shows) if figure.shows else []
+            if figure.each and stem.removeprefix(f"{name}_") in shown:
+                return [stem.removeprefix(f"{name}_")]
+            if stem == name:
+                return shown
+        return []
 
     def figures(self, *beginnings: str) -> Iterator[dict[str, Any]]:
         """The figures whose names begin so, in the order of the paper."""
@@ -130,7 +132,9 @@ class Page:
                 rows = pd.read_csv(file, dtype=str, keep_default_na=False)
                 wide = rows.pivot(index="measure", columns="split", values="value").fillna("")
                 wide = wide.loc[rows["measure"].unique(), rows["split"].unique()]
-                table = Table(["", *wide.columns], [[index, *cells] for index, cells in zip(wide.index, wide.to_numpy())])
+                table = Table(
+                    ["", *wide.columns], [[index, *cells] for index, cells in zip(wide.index, wide.to_numpy())]
+                )
                 yield name, ", ".join(rows["source"].unique()), table
 
     def trained(self) -> Iterator[dict[str, Any]]:

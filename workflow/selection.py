@@ -16,6 +16,7 @@ from snakemake.exceptions import WorkflowError
 from ddgm import parameters
 from ddgm.datasets import registry
 from ddgm.errors import UserError
+from ddgm.figures.registry import FIGURES, FILES, Figure, showing
 
 SOURCE = Path("src")
 
@@ -50,9 +51,6 @@ def modules(*names: str) -> list[str]:
 
 class Selection:
     """params.yaml, checked, and what follows from it for a job."""
-
-    digit_figures = parameters.DIGIT_FIGURES
-    image_figures = parameters.IMAGE_FIGURES
 
     def __init__(self, config: dict[str, Any]) -> None:
         try:
@@ -301,27 +299,29 @@ class Selection:
         """The ranked table of each search of a branch."""
         return [f"results/{branch}/searches/{name}.csv" for name in self.value(f"branches.{branch}.searches")]
 
+    def drawn_from(self, figure: Figure) -> list[Any]:
+        """What a figure's rule reads: files of one experiment, or of every experiment that the figure shows."""
+        patterns = [FILES[kind][0] for kind in figure.drawn_from]
+        return patterns if figure.each else [self.shown(figure.shows, pattern) for pattern in patterns]
+
+    def pick_figure(self, figure: Figure) -> Callable[[Any], str]:
+        """As `pick`, for a figure: the titles of what it shows."""
+        if figure.each:
+            return self.pick("experiments.{experiment}.title")
+        return self.pick_shown(figure.shows) if figure.shows else self.pick()
+
     def figure(self, name: str, branch: str) -> list[str]:
         """The picture files of one figure of a branch, PNG and PDF."""
-        folder = f"results/{branch}/figures"
-        shown = name.split("_")[0]
-        stems = [f"{name}_{e}" for e in self.names(branch, shown)] if shown in ("fig3", "fig4") else [name]
-        return [f"{folder}/{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
+        figure = FIGURES.get(name)
+        stems = [f"{name}_{e}" for e in self.names(branch, figure.shows)] if figure and figure.each else [name]
+        return [f"results/{branch}/figures/{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
+
+    def figures(self, shows: str, branch: str) -> list[str]:
+        """The picture files of all figures that show one list of a branch."""
+        return [file for name in showing(shows) for file in self.figure(name, branch)]
 
     def everything(self, branch: str) -> list[str]:
-        figures: Iterable[str] = (
-            "fig1",
-            "fig2",
-            "fig2_extended",
-            "fig2_curves",
-            "fig3",
-            *parameters.DIGIT_FIGURES,
-            "fig4",
-            *parameters.IMAGE_FIGURES,
-            "curves",
-            *self.claim_figures(branch),
-        )
-        drawn = [file for name in figures for file in self.figure(name, branch)]
+        drawn = [file for name in (*FIGURES, *self.claim_figures(branch)) for file in self.figure(name, branch)]
         likelihoods = [f"results/{branch}/likelihoods/{name}.csv" for name in self.value(f"branches.{branch}.annealed")]
         tables = [f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *likelihoods]
         return [*drawn, *tables, *self.data(branch)]
@@ -346,7 +346,9 @@ class Selection:
     def pick_report(self, wildcards: Any) -> str:
         """As `pick_shown`, for the report: what it says beside what was measured."""
         known = json.loads(self.pick_shown("all")(wildcards))
-        return self.pick(*known, *(f"branches.{wildcards.branch}.{key}" for key in ("title", "not_reproduced")))(wildcards)
+        return self.pick(*known, *(f"branches.{wildcards.branch}.{key}" for key in ("title", "not_reproduced")))(
+            wildcards
+        )
 
     def claim_figures(self, branch: str) -> list[str]:
         return [f"claim_{claim}" for claim in self.value(f"branches.{branch}.claims")]

@@ -11,12 +11,9 @@ from typing import Any
 
 from ddgm import parameters
 from ddgm.errors import TRY_AGAIN, UserError
+from ddgm.figures.registry import FIGURES, FILES
 from ddgm.progress import log, start_log
 
-FIGURES = [
-    "fig1", "fig2", "fig2_extended", "fig2_curves", "fig3", *parameters.DIGIT_FIGURES, "fig4",
-    *parameters.IMAGE_FIGURES, "curves", "sheet", "claim",
-]  # fmt: skip
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
 
@@ -25,7 +22,7 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.datasets import registry
     from ddgm.datasets.download import fetch as fetch_file
 
-    given = args.params if Path(args.params).is_file() else "params.yaml"
+    given = "params.yaml" if args.params.lstrip().startswith("{") else args.params
     folder, mirror = parameters.place_of_files(args.dataset, given)
     if args.dataset == registry.INCEPTION["kind"]:
         row = registry.INCEPTION
@@ -260,86 +257,65 @@ def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Draw one figure, as PNG and PDF."""
+    stem = f"{args.figure}_{args.experiment}" if args.experiment else args.figure
+    outputs = [RESULTS / args.branch / "figures" / f"{stem}.{kind}" for kind in ("png", "pdf")]
+    {"sheet": draw_sheet, "claim": draw_claim}.get(args.figure, draw_figure)(args, params, outputs)
+
+
+def draw_figure(args: argparse.Namespace, params: dict[str, Any], outputs: list[Path]) -> None:
+    """A figure of one experiment, or of all that a branch shows in it."""
     import importlib
 
-    module = importlib.import_module("ddgm.figures." + ("claims" if args.figure == "claim" else args.figure))
-    folder = RESULTS / args.branch
-    stem = f"{args.figure}_{args.experiment}" if args.experiment else args.figure
-    outputs = [folder / "figures" / f"{stem}.{kind}" for kind in ("png", "pdf")]
-    if args.figure == "fig1":
-        module.draw(outputs)
-    elif args.figure in ("fig2", "fig2_extended"):
-        names, titles = shown(args.branch, params, args.figure)
-        samples = {name: existing(folder / "samples" / f"{name}.npz", f"ddgm sample {name}") for name in names}
-        if args.figure == "fig2":
-            data = {name: training_array(params["experiments"][name]["dataset"]) for name in names}
-            module.draw(samples, data, titles, outputs)
-        else:
-            tables = {n: existing(folder / "metrics" / f"{n}.csv", f"ddgm evaluate {n}") for n in names}
-            module.draw(samples, tables, titles, outputs)
-    elif args.figure == "fig2_curves":
-        names = params["branches"][args.branch]["traced"]
-        traces = {n: existing(folder / "traces" / f"{n}.csv", f"ddgm trace {n}") for n in names}
-        histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
-        module.draw(traces, histories, {n: params["experiments"][n]["title"] for n in names}, outputs)
-    elif args.figure == "claim":
-        draw_claim(args, params, folder, outputs)
-    elif args.figure == "sheet":
-        if not args.experiment:
-            raise UserError("a sheet is drawn of one data set: write 'ddgm draw sheet DATASET'")
-        arrays = splits(args.experiment, params)
-        module.draw(arrays, [array.with_suffix(".json") for array in arrays], outputs)
-    elif args.figure == "curves":
-        names, _ = shown(args.branch, params)
-        histories = {n: existing(folder / "models" / n / "history.csv", f"ddgm train {n}") for n in names}
-        module.draw(histories, outputs)
-    elif args.figure in (*parameters.DIGIT_FIGURES, *parameters.IMAGE_FIGURES):
-        draw_evidence(args, params, module, folder, outputs)
+    module, figure = importlib.import_module(f"ddgm.figures.{args.figure}"), FIGURES[args.figure]
+    if figure.each:
+        title = title_of(args, params)
+        module.draw(*(drawn_from(kind, args.experiment, args, params) for kind in figure.drawn_from), outputs, title)
+    elif figure.shows:
+        names, titles = shown(args.branch, params, figure.shows)
+        files = [{name: drawn_from(kind, name, args, params) for name in names} for kind in figure.drawn_from]
+        module.draw(*files, *([titles] if figure.titles else []), outputs)
     else:
-        if not args.experiment:
-            raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
-        title = parameters.select(params, f"experiments.{args.experiment}.title")
-        samples = existing(folder / "samples" / f"{args.experiment}.npz", f"ddgm sample {args.experiment}")
-        module.draw(samples, outputs, title)
+        module.draw(outputs)
 
 
-def draw_evidence(
-    args: argparse.Namespace, params: dict[str, Any], module: Any, folder: Path, outputs: list[Path]
-) -> None:
-    """A figure of what was kept of one experiment on digits or colour images."""
-    name = args.experiment
-    if not name:
+def title_of(args: argparse.Namespace, params: dict[str, Any]) -> str:
+    """The title of the experiment that a figure is drawn for, or UserError if it shows no such experiments."""
+    if not args.experiment:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
-    title = parameters.select(params, f"experiments.{name}.title")
-    dataset = params["experiments"][name].get("dataset")
-    wanted = parameters.KINDS_SHOWN[args.figure.split("_")[0]]
-    if dataset and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) not in wanted:
-        raise UserError(f"{args.figure} shows {parameters.WORDS[wanted[0]]}, and the data of {name} are none")
-    files = {
-        "evidence": (folder / "evidence" / f"{name}.npz", "evaluate"),
-        "interpolations": (folder / "interpolations" / f"{name}.csv", "evaluate"),
-        "crossings": (folder / "crossings" / f"{name}.csv", "evaluate"),
-        "samples": (folder / "samples" / f"{name}.npz", "sample"),
-        "progress": (folder / "models" / name / "progress.npz", "train"),
-        "history": (folder / "models" / name / "history.csv", "train"),
-    }
-    drawn_from = {
-        "fig3_crossings": ("crossings",),
-        "fig3_steps": ("evidence", "interpolations"),
-        "fig4_lines": ("samples",),
-        "fig4_progress": ("progress",),
-        "fig4_curves": ("history",),
-    }
-    inputs = [files[kind] for kind in drawn_from.get(args.figure, ("evidence",))]
-    module.draw(*(existing(file, f"ddgm {verb} {name}") for file, verb in inputs), outputs, title)
+    title = parameters.select(params, f"experiments.{args.experiment}.title")
+    # A job's excerpt has the title alone.
+    dataset = params["experiments"][args.experiment].get("dataset")
+    wanted = parameters.KINDS_SHOWN.get(FIGURES[args.figure].shows)
+    if dataset and wanted and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) not in wanted:
+        words = parameters.WORDS[wanted[0]]
+        raise UserError(f"{args.figure} shows {words}, and the data of {args.experiment} are none")
+    return title
 
 
-def draw_claim(args: argparse.Namespace, params: dict[str, Any], folder: Path, outputs: list[Path]) -> None:
+def drawn_from(kind: str, experiment: str, args: argparse.Namespace, params: dict[str, Any]) -> Path:
+    """A file of one experiment that a figure is drawn from, or UserError with the command that makes it."""
+    path, command = FILES[kind]
+    known = {"branch": args.branch, "experiment": experiment, **params["experiments"][experiment]}
+    return existing(Path(path.format(**known)), command.format(**known))
+
+
+def draw_sheet(args: argparse.Namespace, params: dict[str, Any], outputs: list[Path]) -> None:
+    """The contact sheet of one data set."""
+    from ddgm.figures import sheet
+
+    if not args.experiment:
+        raise UserError("a sheet is drawn of one data set: write 'ddgm draw sheet DATASET'")
+    arrays = splits(args.experiment, params)
+    sheet.draw(arrays, [array.with_suffix(".json") for array in arrays], outputs)
+
+
+def draw_claim(args: argparse.Namespace, params: dict[str, Any], outputs: list[Path]) -> None:
     """The figure of one claim: what its tests look at."""
     from ddgm.figures import claims
 
     if not args.experiment:
         raise UserError("a claim's figure is drawn of one claim: write 'ddgm draw claim CLAIM'")
+    folder = RESULTS / args.branch
     claim = parameters.select(params, f"branches.{args.branch}.claims.{args.experiment}")
     verdicts = existing(folder / "metrics" / "claims.csv", "ddgm judge")
     tables = existing_tables(claim, folder)
@@ -357,11 +333,9 @@ def existing_tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
     return {name: existing(path, f"ddgm {verb} {name}") for name, path in tables(about, folder).items()}
 
 
-def shown(branch: str, params: dict[str, Any], figure: str | None = None) -> tuple[list[str], dict[str, str]]:
-    """The experiments of a branch's figure, or of all its figures, and their titles."""
-    # The extended figure shows what the figure shows.
-    key = figure and figure.removesuffix("_extended")
-    names = params["branches"][branch][key] if key else parameters.experiments(params, branch)
+def shown(branch: str, params: dict[str, Any], figure: str = "all") -> tuple[list[str], dict[str, str]]:
+    """The experiments of a branch's list, or of all its figures, and their titles."""
+    names = parameters.experiments(params, branch) if figure == "all" else params["branches"][branch][figure]
     return names, {name: params["experiments"][name]["title"] for name in names}
 
 
@@ -455,7 +429,7 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         verb.set_defaults(run=run)
         for name in positional:
-            choices = FIGURES if name == "figure" else None
+            choices = [*FIGURES, "sheet", "claim"] if name == "figure" else None
             verb.add_argument(name, choices=choices)
         if run is draw:
             verb.add_argument(

@@ -20,14 +20,6 @@ FIGURES = ("fig2", "fig3", "fig4")
 # Lists of a branch whose experiments are trained and measured: the figures', and those the claims compare.
 SHOWN = (*FIGURES, "compared")
 BRANCHES = ("paper", "toy")
-# What is drawn of the evidence on the digits of Figure 3.
-DIGIT_FIGURES = ("fig3_steps", "fig3_crossings", "fig3_neighbours", "fig3_energies")
-# What is drawn of the colour images of Figure 4, beside the samples.
-IMAGE_FIGURES = (
-    "fig4_ordered", "fig4_lines", "fig4_progress", "fig4_curves", "fig4_energies", "fig4_neighbours", "fig4_landscape",
-)  # fmt: skip
-# Those of them that show photographs of the data, which CelebA's terms forbid to publish.
-PHOTOGRAPHS = ("fig4_neighbours", "fig4_landscape")
 # Which kinds of evidence a list may hold, and what their data are called.
 KINDS_SHOWN = {
     "fig2": ("density",), "fig3": ("digits",), "fig4": ("images",), "compared": ("density", "digits", "images"),
