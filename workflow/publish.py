@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import tables
-from pictures import reduced
-from tables import Measured, Table, measured_experiments
 
+import tables
 from ddgm import parameters
 from ddgm.figures.fig3_crossings import EXAMPLES
 from ddgm.figures.registry import PHOTOGRAPHS
+from pictures import reduced
+from tables import Measured, Table, measured_experiments
 
 DOCS = Path("docs")
 # Pairs of digits, and what the paper's Figure 3 shows between them.

@@ -18,14 +18,14 @@ from typing import Any
 import jinja2
 import pandas as pd
 import yaml
-from pictures import reduced, shows_photographs
-from selection import Selection
-from tables import Measured, Table, claims, digits, images, measured_experiments, planar
 
 from ddgm import parameters
 from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
 from ddgm.whole_file import whole_file
+from pictures import reduced, shows_photographs
+from selection import Selection
+from tables import Measured, Table, claims, digits, images, measured_experiments, planar
 
 HERE = Path(__file__).parent / "report"
 PAGES = jinja2.Environment(
@@ -148,7 +148,8 @@ class Page:
                     "code": about["versions"]["ddgm"],
                     "libraries": ", ".join(f"{k} {v}" for k, v in about["versions"].items() if k != "ddgm"),
                     "seeds": ", ".join(str(seed) for seed in row["seeds"]),
-                    "device": f"{about['device']}, {about.get('processes', 1)} process(es), {about['threads']} thread(s)",
+                    "device": about["device"],
+                    "processes": f"{about.get('processes', 1)}, of {about['threads']} thread(s)",
                     "deterministic": {True: "yes", False: "no"}.get(about.get("deterministic"), "not recorded"),
                     "data": f"{row.get('dataset', file.parent.name)}: {about['data_source']}",
                     "checksum": about["data_sha256"],
