@@ -31,11 +31,9 @@ data: setup ## every data set of the paper, fetched, prepared and looked at
 
 toy: setup ## all four figures, metrics and the report on small stand-ins (minutes)
 	snakemake --cores $(CORES) toy
-	snakemake --cores $(CORES) toy --report results/toy/report.html
 
 all: setup ## every figure of the paper (needs the data sets and a GPU)
 	snakemake --cores $(CORES) all
-	snakemake --cores $(CORES) all --report results/paper/report.html
 
 test: setup ## unit tests, then the toy branch in a temporary clone
 	pytest -m "not engines"

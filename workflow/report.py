@@ -132,10 +132,8 @@ class Page:
                 rows = pd.read_csv(file, dtype=str, keep_default_na=False)
                 wide = rows.pivot(index="measure", columns="split", values="value").fillna("")
                 wide = wide.loc[rows["measure"].unique(), rows["split"].unique()]
-                table = Table(
-                    ["", *wide.columns], [[index, *cells] for index, cells in zip(wide.index, wide.to_numpy())]
-                )
-                yield name, ", ".join(rows["source"].unique()), table
+                wide.insert(0, "", wide.index)
+                yield name, ", ".join(rows["source"].unique()), Table(list(wide.columns), wide.to_numpy().tolist())
 
     def trained(self) -> Iterator[dict[str, Any]]:
         """Where each trained net comes from: code, seeds, device, data, time, every parameter."""
