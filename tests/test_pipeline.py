@@ -1,6 +1,10 @@
 """The toy branch for real, in a temporary copy of the project, and what a user sees around it."""
 
+import html
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +73,47 @@ def test_every_figure_of_the_toy_branch_is_a_picture(toy):
         assert min(picture.shape[:2]) > 300 and picture.std() > 5, f"{name} is blank"
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert {path.stem for path in figures.iterdir()} == set(names)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+# What a reader's browser finds in the page, as the title of what is dumped.
+FOUND = """<script>
+addEventListener("load", () => {
+  const pictures = [...document.images];
+  document.title = JSON.stringify({
+    pictures: pictures.length,
+    broken: pictures.filter(picture => !picture.complete || !picture.naturalWidth).length,
+    fetched: performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:")).length,
+    wider: document.documentElement.scrollWidth - innerWidth,
+    places: [...document.links].filter(link => !document.querySelector(link.hash)).length,
+  });
+});
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: write 'apt-get install chromium'")
+def test_the_report_opens_in_a_browser_without_network_and_shows_every_picture(toy, tmp_path):
+    report = toy / "results/toy/report.html"
+    assert report.stat().st_size < 10_000_000
+
+    def browse(what, page):
+        command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        command += ["--no-first-run", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
+        command += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+        command += ["--virtual-time-budget=20000", "--window-size=1280,3000", what, f"file://{page}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+    asked = tmp_path / "asked.html"
+    asked.write_text(report.read_text().replace("</body>", f"{FOUND}</body>"))
+    title = re.search("<title>(.*?)</title>", browse("--dump-dom", asked))[1]
+    found = json.loads(html.unescape(title))
+    drawn = len(list((toy / "results/toy/figures").glob("*.png")))
+    assert found == {"pictures": drawn, "broken": 0, "fetched": 0, "wider": 0, "places": 0}
+    browse(f"--screenshot={tmp_path / 'report.png'}", report)
+    seen = np.asarray(Image.open(tmp_path / "report.png").convert("L"))
+    # Text and figures all the way down: no band of it is empty.
+    assert seen.shape == (3000, 1280) and all(band.std() > 10 for band in np.split(seen, 10))
 
 
 def test_every_experiment_of_the_toy_branch_is_measured(toy):

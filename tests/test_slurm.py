@@ -10,11 +10,11 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -117,7 +117,16 @@ def running_slurm(folder: Path) -> Iterator[dict[str, str]]:
             if command[0] == "munged":
                 wait_for((folder / "munge.socket").exists, 20)
         wait_for(lambda: "idle" in answer("sinfo -h -o %T", environment), 60)
+        # Before its daemons end: what they started would outlive them.
+        stack.callback(cancel, environment)
         yield environment
+
+
+def cancel(environment: dict[str, str]) -> None:
+    """End every job, and wait until it has ended."""
+    answer("scancel --user=root", environment)
+    answer("scancel --user=root --signal=KILL", environment)
+    wait_for(lambda: not answer("squeue -h", environment), 60)
 
 
 def answer(command: str, environment: dict[str, str]) -> str:
@@ -149,7 +158,7 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
         # The plugin takes every SLURM_ variable from the environment of `srun`.
         bin = folder / "bin"
         bin.mkdir()
-        script(bin / "srun", f"SLURM_CONF={environment['SLURM_CONF']} exec {shutil.which('srun', path=PATH)} \"$@\"")
+        script(bin / "srun", f'SLURM_CONF={environment["SLURM_CONF"]} exec {shutil.which("srun", path=PATH)} "$@"')
         yield environment | {"PATH": f"{bin}:{PATH}"}
 
 
@@ -182,13 +191,13 @@ class Cluster(Clone):
         """Change an experiment's keys, and commit that."""
         text = (self.path / "params.yaml").read_text()
         for key, value in values.items():
-            row = rf"(\n  {experiment}:\n(?:    .*\n)*?(?:    |    schedule: .*){key}: )\w+"
+            row = rf"(\n  {experiment}:\n(?:    .*\n)*?(?:    |    schedule: .*?[{{ ]){key}: )\w+"
             text, count = re.subn(row, rf"\g<1>{value}", text)
             assert count == 1, key
         (self.path / "params.yaml").write_text(text)
 
 
-SNAKEMAKE = "snakemake --profile profiles/slurm --slurm-init-seconds-before-status-checks 2"
+SNAKEMAKE = "snakemake --workflow-profile profiles/slurm --slurm-init-seconds-before-status-checks 2"
 MODEL = "results/toy/models/{}/weights.safetensors"
 
 
@@ -237,3 +246,45 @@ def test_a_training_asks_slurm_for_its_gpus_and_the_cores_of_all_its_processes(d
         assert running.wait(120) == 0
     assert job["TresPerJob"] == f"gres:gpu:{devices}" and job["NumCPUs"] == str(3 * devices)
     assert gpus == ",".join(map(str, range(devices)))
+
+
+@pytest.mark.parametrize("way", ["preempted", "requeued"])
+def test_a_training_that_slurm_ends_goes_on_and_ends_bit_equal_to_one_left_alone(way, cluster, slurm, tmp_path):
+    alone = copy(cluster, tmp_path / "alone")
+    model = MODEL.format("toy_four_spin")
+    log = cluster.path / "logs/train/toy/toy_four_spin.log"
+    with started(cluster, f"{SNAKEMAKE} {model}") as running:
+        wait_for(lambda: log.exists() and "step " in log.read_text())
+        _, _, number, *_ = cluster.jobs()[-1]
+        # With a grace time the job ends by itself, and Snakemake sends it again; without, Slurm requeues it.
+        if way == "preempted":
+            answer(f"sbatch --wait --partition=urgent --exclusive --output={tmp_path}/urgent --wrap hostname", slurm)
+        else:
+            answer(f"scontrol requeue {number}", slurm)
+        assert running.wait(300) == 0
+    (_, _, first, began, _), (_, _, second, again, _) = [job for job in cluster.jobs() if job[0] == "train"]
+    assert (first != second, began, again) == ((True, "0", "0") if way == "preempted" else (False, "0", "1"))
+    assert "going on from step " in log.read_text()
+    alone.run(f"snakemake --cores 1 {model}")
+    resumed, expected = load_file(cluster.path / model), load_file(alone.path / model)
+    assert resumed.keys() == expected.keys()
+    assert all(np.array_equal(resumed[key], expected[key]) for key in expected)
+    assert cluster.plans(model) == set()
+
+
+def test_a_training_on_several_devices_is_one_job_whose_processes_torchrun_starts(cluster):
+    cluster.edit_row("toy_four_spin", steps=60, devices=2)
+    model = MODEL.format("toy_four_spin")
+    cluster.run(f"{SNAKEMAKE} {model}")
+    assert (cluster.path / model).exists()
+    (verb, _, number, *_), *others = [job for job in cluster.jobs() if job[0] == "train"]
+    assert verb == "train" and others == []
+    job = cluster.job(number)
+    assert job["JobState"] == "COMPLETED" and job["NumCPUs"] == "2" and job["NumTasks"] == "1"
+    assert "2 processes" in (cluster.path / "logs/train/toy/toy_four_spin.log").read_text()
+
+
+def test_a_job_that_slurm_cannot_place_is_named_by_snakemake(pretended):
+    pretended.edit_row("toy_four_spin", device="cuda", devices=5)
+    said = pretended.run(f"{SNAKEMAKE} --retries 0 {MODEL.format('toy_four_spin')}", code=1)
+    assert "SLURM sbatch failed" in said and "Requested node configuration is not available" in said

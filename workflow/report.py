@@ -72,7 +72,11 @@ class Page:
         return f"snakemake --cores 2 --force {file}"
 
     def shown(self, stem: str) -> list[str]:
-        """The experiments that a figure shows."""
+        """The experiments that a figure shows, and that have been trained."""
+        return [name for name in self.wanted(stem) if (self.results / f"models/{name}/provenance.json").exists()]
+
+    def wanted(self, stem: str) -> list[str]:
+        """The experiments that a figure is to show."""
         if stem.startswith("claim_"):
             claim = self.config["branches"][self.branch]["claims"][stem.removeprefix("claim_")]
             return list(dict.fromkeys(parameters.tested(claim)))
@@ -124,16 +128,18 @@ class Page:
             rows = pd.read_csv(file, dtype=str, keep_default_na=False)
             yield file.stem, Table(list(rows.columns), rows.to_numpy().tolist())
 
-    def data(self) -> Iterator[tuple[str, str, Table]]:
+    def data(self) -> Iterator[tuple[str, str, Table | None]]:
         """What each data set holds: a row a measure, a column a split."""
         for name in parameters.datasets(self.config, self.branch):
             file = self.results / f"data/{name}.csv"
-            if file.exists():
-                rows = pd.read_csv(file, dtype=str, keep_default_na=False)
-                wide = rows.pivot(index="measure", columns="split", values="value").fillna("")
-                wide = wide.loc[rows["measure"].unique(), rows["split"].unique()]
-                wide.insert(0, "", wide.index)
-                yield name, ", ".join(rows["source"].unique()), Table(list(wide.columns), wide.to_numpy().tolist())
+            if not file.exists():
+                yield name, "", None
+                continue
+            rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+            wide = rows.pivot(index="measure", columns="split", values="value").fillna("")
+            wide = wide.loc[rows["measure"].unique(), rows["split"].unique()]
+            wide.insert(0, "", wide.index)
+            yield name, ", ".join(rows["source"].unique()), Table(list(wide.columns), wide.to_numpy().tolist())
 
     def trained(self) -> Iterator[dict[str, Any]]:
         """Where each trained net comes from: code, seeds, device, data, time, every parameter."""

@@ -1,0 +1,158 @@
+"""The page of a branch: what it says, what it names as missing, what it keeps back."""
+
+import base64
+import importlib.util
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from ddgm.metrics.claims import judge
+from ddgm.metrics.table import write
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """workflow/report.py in a project whose toy branch has one measured experiment and a few figures."""
+    spec = importlib.util.spec_from_file_location("report", ROOT / "workflow/report.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return module
+
+
+@pytest.fixture
+def made(report, tmp_path):
+    """results/toy of this project."""
+    results = tmp_path / "results/toy"
+    rows = [("toy_four_spin", seed, "kl_data_model", value) for seed, value in ((0, 0.25), (1, 0.75))]
+    rows += [("toy_four_spin", seed, "kl_data_generator", value) for seed, value in ((0, 1.0), (1, math.inf))]
+    write(rows, results / "metrics/toy_four_spin.csv")
+    model = results / "models/toy_four_spin"
+    model.mkdir(parents=True)
+    about = {
+        "seconds": 90.0, "device": "cpu: a processor", "threads": 1, "processes": 1, "deterministic": False,
+        "data_source": "drawn: <b>four</b> & more", "data_sha256": "0123456789abcdef" * 4,
+        "versions": {"ddgm": "1.0+gabc-dirty", "torch": "2.0"},
+    }  # fmt: skip
+    (model / "provenance.json").write_text(json.dumps(about))
+    row = report.parameters.load("params.yaml")["experiments"]["toy_four_spin"]
+    (model / "experiment.json").write_text(json.dumps({"name": "toy_four_spin", "row": row}))
+    (results / "figures").mkdir()
+    picture = Image.fromarray(np.arange(256 * 256 * 3, dtype=np.uint8).reshape(256, 256, 3))
+    for name in ("fig2", "sheet_four_spin"):
+        picture.save(results / f"figures/{name}.png")
+    return results
+
+
+def page(report, branch="toy"):
+    report.main([branch])
+    return (report.Path("results") / branch / "report.html").read_text()
+
+
+def test_every_figure_of_the_branch_stands_with_its_caption_and_the_command_that_draws_it(report, made):
+    text = page(report)
+    drawn = report.Page(report.parameters.load("params.yaml"), "toy")
+    figures = re.findall(r'<figure id="(\w+)">(.*?)</figure>', text, re.S)
+    assert {name for name, _ in figures} == {path.stem for path in drawn.expected if path.suffix == ".png"}
+    for name, content in figures:
+        says = re.search(r"<figcaption>(.*?)<", content, re.S)[1]
+        assert len(says.split()) > 5, name
+        assert f"snakemake --cores 2 --force results/toy/figures/{name}.png" in content
+
+
+def test_a_picture_lies_in_the_page_and_is_the_one_that_was_drawn(report, made):
+    content = re.search(r'<figure id="fig2">.*?base64,([^"]+)"', page(report), re.S)[1]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), float)
+    drawn = np.asarray(Image.open(made / "figures/fig2.png").convert("RGB"), float)
+    assert shown.shape == drawn.shape and np.abs(shown - drawn).mean() < 10
+
+
+def test_numbers_have_error_bars_and_an_infinite_one_is_counted(report, made):
+    text = page(report)
+    assert "0.500 ± 0.354" in text and "∞ in 1 of 2" in text
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(report, made):
+    text = page(report)
+    assert "<code>snakemake --cores 2 results/toy/figures/fig1.png</code>" in text
+    assert "<code>snakemake --cores 2 results/toy/figures/fig2.png</code>" not in text
+    assert "have not been judged yet" in text
+
+
+def test_the_verdicts_and_the_tests_that_failed_stand_in_the_page(report, made):
+    test = {"experiment": "toy_four_spin", "metric": "kl_data_model", "at": None, "seeds": None}
+    tests = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (0.1, 2.0)]
+    claim = {"says": "The energy fits", "figure": "measures", "tests": tests}
+    judge({"fits": claim}, made, made / "metrics/claims.csv")
+    text = page(report)
+    assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">partly[^<]*</td><td>1 of 2</td>", text)
+    assert "kl_data_model is 0.5, and not at most 0.1" in text
+
+
+def test_provenance_names_code_device_seeds_data_time_and_parameters(report, made):
+    section = re.search(r'<section id="trained-toy_four_spin">(.*?)</section>', page(report), re.S)[1]
+    for part in ("1.0+gabc-dirty", "uncommitted changes", "torch 2.0", "cpu: a processor", "0, 1", "0123456789ab",
+                 "1.5 min", "generator_rate: "):  # fmt: skip
+        assert part in section, part
+
+
+def test_text_of_the_results_is_no_markup(report, made):
+    text = page(report)
+    assert "<b>four</b>" not in text and "&lt;b&gt;four&lt;/b&gt; &amp; more" in text
+
+
+def test_photographs_are_named_and_left_out(report, made, tmp_path):
+    figures = tmp_path / "results/paper/figures"
+    figures.mkdir(parents=True)
+    for name in ("sheet_celeba", "sheet_mnist"):
+        (figures / f"{name}.png").write_bytes((made / "figures/fig2.png").read_bytes())
+    write([("celeba", 0, "spread", 0.9)], tmp_path / "results/paper/metrics/celeba.csv")
+    drawn = {
+        figure["name"]: figure
+        for figure in report.Page(report.parameters.load("params.yaml"), "paper").figures("sheet_")
+    }
+    assert drawn["sheet_celeba"]["hidden"] and drawn["sheet_celeba"]["picture"] is None
+    assert drawn["sheet_mnist"]["picture"]
+
+
+def test_the_page_asks_for_nothing_that_is_not_in_it(report, made):
+    asked = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            asked.extend(value for name, value in attributes if name in ("src", "href", "srcset", "poster", "data"))
+
+    text = page(report)
+    Links().feed(text)
+    assert asked and all(link.startswith(("#", "data:")) for link in asked)
+    assert "url(" not in text and "@import" not in text and "<script" not in text
+
+
+def test_the_links_inside_the_page_lead_somewhere(report, made):
+    text = page(report)
+    targets = set(re.findall(r'id="([\w-]+)"', text))
+    linked = set(re.findall(r'href="#([\w-]+)"', text))
+    assert "trained-toy_four_spin" in linked and linked <= targets
+
+
+def test_what_was_not_reproduced_stands_in_the_page(report, made):
+    text = page(report)
+    for entry in report.parameters.load("params.yaml")["branches"]["toy"]["not_reproduced"]:
+        assert f"<b>{entry['what']}</b>" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([], "write 'python workflow/report.py' and one branch"), (["paper"], "nothing in results/paper to report")],
+)
+def test_a_branch_that_is_not_there_is_refused_in_a_sentence(arguments, says, report, made):
+    with pytest.raises(SystemExit, match=says):
+        report.main(arguments)
