@@ -54,6 +54,7 @@ bench: setup ## speed and memory beside a plain loop, cost of sharing (FACES=a f
 	python benchmarks/training.py
 	python benchmarks/images.py
 	python benchmarks/sharing.py
+	python benchmarks/scale.py
 	python workflow/publish.py tables
 
 format: setup ## rewrite the sources in the house's format

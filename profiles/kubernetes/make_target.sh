@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# What the pod of job.yaml does: fetch what others have made of $TARGET, make the rest, and hand it on over S3 and git.
+set -euo pipefail
+# An image that holds the environment already says so by VIRTUAL_ENV.
+if [ -z "${VIRTUAL_ENV:-}" ]; then
+  make setup
+  source .venv/bin/activate
+fi
+dvc remote modify --local storage url "$STORAGE"
+if [ -n "${ENDPOINT:-}" ]; then
+  dvc remote modify --local storage endpointurl "$ENDPOINT"
+fi
+if git fetch -q origin "$BRANCH" 2>/dev/null && ! git merge-base --is-ancestor FETCH_HEAD HEAD; then
+  git merge -q --ff-only FETCH_HEAD
+fi
+if [ -f dvc.lock ]; then
+  # What is not in the storage is made again.
+  dvc pull --quiet --allow-missing || true
+fi
+snakemake --cores all "$TARGET"
+git add dvc.lock results
+git diff --cached --quiet || git commit -q -m "Results of $TARGET"
+dvc push
+git push -q origin "HEAD:refs/heads/$BRANCH"
