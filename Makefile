@@ -55,6 +55,7 @@ bench: setup ## speed and memory beside a plain loop, cost of sharing (FACES=a f
 	python benchmarks/images.py
 	python benchmarks/sharing.py
 	python benchmarks/scale.py
+	python benchmarks/determinism.py
 	python workflow/publish.py tables
 
 format: setup ## rewrite the sources in the house's format

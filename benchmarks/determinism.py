@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def main() -> None:
                     line |= dict.fromkeys([*METRICS, *(f"{metric}_sd" for metric in METRICS)], "")
                 print(*line.values(), sep="\t", flush=True)
                 lines.append(line)
-    write("determinism", lines, {})
+    write("determinism", lines, {"torch": version("torch")})
 
 
 if __name__ == "__main__":

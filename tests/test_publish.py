@@ -25,7 +25,10 @@ def publish(tmp_path, monkeypatch):
     write_page(tmp_path / "README.md", "planar", "claims", "digits", "images")
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/data.md", "speed", "memory")
-    write_page(tmp_path / "docs/method.md", "training", "image_training", "judges", "lines", "likelihoods")
+    write_page(tmp_path / "docs/clusters.md", "scale")
+    write_page(
+        tmp_path / "docs/method.md", "training", "image_training", "determinism", "judges", "lines", "likelihoods"
+    )
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
     rows = [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))]
     rows += [("four_spin", seed, "kl_data_generator", value) for seed, value in ((0, 1.0), (1, math.inf))]

@@ -23,7 +23,7 @@ from ddgm import parameters
 from ddgm.figures.fig3_crossings import EXAMPLES
 from ddgm.figures.registry import PHOTOGRAPHS
 from pictures import reduced
-from tables import Measured, Table, measured_experiments
+from tables import PLANAR, Measured, Table, measured_experiments
 
 DOCS = Path("docs")
 # Pairs of digits, and what the paper's Figure 3 shows between them.
@@ -183,15 +183,41 @@ def image_training() -> str:
     return Table(head, rows).markdown() + "\n\n" + about_machine("image_speed_cpu")
 
 
+def scale() -> str:
+    """What Snakemake and the bridge cost with many experiments as a Markdown table."""
+    costs = pd.read_csv(DOCS / "results/benchmarks/scale.csv")
+    kinds = ["state", "command", "bridge"]
+    wide = costs.pivot(index=kinds, columns="experiments", values="seconds")
+    rows = [
+        [state, f"`{command}`", bridge, *(f"{seconds:.1f}" for seconds in wide.loc[(state, command, bridge)])]
+        for state, command, bridge in costs[kinds].drop_duplicates().itertuples(index=False)
+    ]
+    head = ["results", "command", "bridge to DVC", *(f"+ {count:,}" for count in wide.columns)]
+    return Table(head, rows).markdown() + "\n\n" + about_machine("scale")
+
+
+def determinism() -> str:
+    """How far apart trainings with the same seeds end as a Markdown table."""
+    runs = pd.read_csv(DOCS / "results/benchmarks/determinism.csv")
+    ends = runs.groupby("what", sort=False).tail(1).set_index("what")
+    metrics = {metric: name for metric, name in PLANAR.items() if metric in runs}
+    rows = [
+        [what, *(f"{distance:.2g}" for distance in of["weights"]),
+         *(f"{ends.at[what, metric]:.2g} (sd {ends.at[what, f'{metric}_sd']:.2g})" for metric in metrics)]
+        for what, of in runs.groupby("what", sort=False)
+    ]  # fmt: skip
+    steps = [f"weights after {steps:,} steps" for steps in runs["steps"].unique()]
+    return Table(["what", *steps, *metrics.values()], rows).markdown() + "\n\n" + about_machine("determinism")
+
+
 def about_machine(benchmark: str) -> str:
     """On what a benchmark was run, in one line."""
     about = json.loads((DOCS / f"results/benchmarks/{benchmark}.json").read_text())
     libraries = {"pillow": "Pillow", "simplejpeg": "simplejpeg", "torchvision": "torchvision", "torch": "PyTorch"}
+    libraries |= {"snakemake": "Snakemake", "dvc": "DVC"}
     versions = [f"{name} {about[key]}" for key, name in libraries.items() if key in about]
-    return (
-        f"{about['processor']}, {about['cores']} cores; code {about['code']}; {', '.join(versions)}, "
-        f"Python {about['python']}."
-    )
+    versions.append(f"Python {about['python']}")
+    return f"{about['processor']}, {about['cores']} cores; code {about['code']}; {', '.join(versions)}."
 
 
 TABLES = [
@@ -206,6 +232,8 @@ TABLES = [
     (DOCS / "data.md", memory),
     (DOCS / "method.md", training),
     (DOCS / "method.md", image_training),
+    (DOCS / "method.md", determinism),
+    (DOCS / "clusters.md", scale),
 ]
 
 
