@@ -38,7 +38,7 @@ all: setup ## every figure of the paper (needs the data sets and a GPU)
 test: setup ## unit tests, then the toy branch in a temporary clone
 	pytest -m "not engines"
 
-trials: setup ## Snakemake and DVC tried against each other, and DVC's remotes (tens of minutes; TRIALS=one file)
+trials: setup ## Snakemake and DVC tried against each other, DVC's remotes, Slurm (an hour; TRIALS=one file)
 	pytest -m engines $(TRIALS)
 
 lint: setup ## ruff, snakefmt, snakemake --lint, dvc.yaml in step with the DAG

@@ -255,6 +255,13 @@ def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
     log.info(f"{len(found)} comparisons, and all match")
 
 
+def provenance(args: argparse.Namespace, params: dict[str, Any]) -> None:
+    """Say where a result comes from: its job, code, parameters and inputs, and the nets behind it."""
+    from ddgm.lineage import lines
+
+    print(*lines(args.result, Path("dvc.lock")), sep="\n")
+
+
 def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Draw one figure, as PNG and PDF."""
     stem = f"{args.figure}_{args.experiment}" if args.experiment else args.figure
@@ -424,13 +431,14 @@ def parser() -> argparse.ArgumentParser:
         (judge, []),
         (tabulate, []),
         (verify, []),
+        (provenance, ["result"]),
         (draw, ["figure"]),
     ):
         verb = verbs.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         verb.set_defaults(run=run)
         for name in positional:
             choices = [*FIGURES, "sheet", "claim"] if name == "figure" else None
-            verb.add_argument(name, choices=choices)
+            verb.add_argument(name, choices=choices, type=Path if name == "result" else str)
         if run is draw:
             verb.add_argument(
                 "experiment",
@@ -438,7 +446,7 @@ def parser() -> argparse.ArgumentParser:
                 metavar="name",
                 help="experiment of fig3 or fig4, data set of a sheet, a claim",
             )
-        if run not in (fetch, prepare, verify):
+        if run not in (fetch, prepare, verify, provenance):
             verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
         if run is prepare:
             verb.add_argument("--workers", type=positive, help="processes that decode pictures; all cores by default")

@@ -64,14 +64,19 @@ def models(params: dict[str, Any], results: Path, prepared: Path) -> Iterator[Fi
             )
 
 
-def recorded(lock: Path) -> Iterator[Finding]:
-    """Files that dvc.lock names and that are there, against its checksums; a file of several stages once."""
+def recorded_stages(lock: Path) -> dict[str, Any]:
+    """What dvc.lock says of each finished job, none if there is no such file. Raises UserError for a damaged one."""
     try:
-        stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {})
+        return (yaml.load(lock.read_text(), yaml.CSafeLoader) or {}).get("stages", {})
     except FileNotFoundError:
-        return
+        return {}
     except (yaml.YAMLError, AttributeError):
         raise UserError(f"{lock} is damaged: restore it with 'git checkout {lock}'") from None
+
+
+def recorded(lock: Path) -> Iterator[Finding]:
+    """Files that dvc.lock names and that are there, against its checksums; a file of several stages once."""
+    stages = recorded_stages(lock)
     seen: set[tuple[Path, str]] = set()
     for stage, content in stages.items():
         for entry in [*content.get("outs", ()), *content.get("deps", ())]:

@@ -1,0 +1,76 @@
+"""Where a result comes from, as dvc.lock recorded it: its job, code, parameters and inputs, and the nets behind it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddgm.classifier import CLASSIFIER
+from ddgm.errors import UserError
+from ddgm.experiment import EXPERIMENT, PROVENANCE
+from ddgm.provenance import checksum
+from ddgm.verify import recorded_stages
+
+# What belongs to the code of a job, whatever else it reads.
+CODE = ("src/", "workflow/")
+# What each kind of net keeps its parameters in.
+SETTINGS = (EXPERIMENT, CLASSIFIER)
+
+
+def lines(result: Path, lock: Path) -> Iterator[str]:
+    """What `ddgm provenance` says of a result. Raises UserError for one that `lock` does not know."""
+    stages = recorded_stages(lock)
+    makers = {entry["path"]: name for name, stage in stages.items() for entry in stage.get("outs", ())}
+    path = result.as_posix()
+    if path not in makers:
+        raise UserError(
+            f"{result} is no result that {lock} has recorded: make it with 'snakemake {result}', "
+            "or record what is finished with 'python workflow/engines.py sync'"
+        )
+    stage = stages[makers[path]]
+    (md5,) = [entry["md5"] for entry in stage["outs"] if entry["path"] == path]
+    yield f"{result}: made by {makers[path]}, md5 {md5}{state(result, md5)}"
+    read = {Path(entry["path"]): entry["md5"] for entry in stage.get("deps", ()) if "md5" in entry}
+    for file, md5 in sorted(read.items()):
+        yield f"  {'code ' if file.as_posix().startswith(CODE) else 'input'} {file}, md5 {md5}{state(file, md5)}"
+    for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+        yield f"  parameter {key}: {json.dumps(value)}"
+    for folder in trained_behind(path, stages, makers):
+        yield f"  net {folder.parent.name}/{folder.name}: {told(folder)}"
+
+
+def state(file: Path, md5: str) -> str:
+    """What has become of a file since it was recorded, in words to append."""
+    if not file.is_file():
+        return ", not here"
+    return "" if checksum(file, "md5") == md5 else ", and another one lies here now"
+
+
+def trained_behind(path: str, stages: dict[str, Any], makers: dict[str, str]) -> list[Path]:
+    """The folders of all trained nets, an energy and generator or a classifier, that a result has been made with."""
+    waiting, seen = [path], set()
+    folders = set()
+    while waiting:
+        name = makers.get(waiting.pop())
+        if name is None or name in seen:
+            continue
+        seen.add(name)
+        outs = [Path(entry["path"]) for entry in stages[name].get("outs", ())]
+        folders |= {file.parent for file in outs if file.name == PROVENANCE}
+        waiting += [entry["path"] for entry in stages[name].get("deps", ())]
+    return sorted(folders)
+
+
+def told(folder: Path) -> str:
+    """What a net's own record says, in a line."""
+    try:
+        about = json.loads((folder / PROVENANCE).read_text())
+    except FileNotFoundError:
+        return f"its record is not here: 'dvc pull {folder / PROVENANCE}' fetches it"
+    settings = json.loads(next(file for file in map(folder.joinpath, SETTINGS) if file.exists()).read_text())
+    seeds = ", ".join(str(seed) for seed in settings.get("row", settings)["seeds"])
+    versions = ", ".join(f"{library} {version}" for library, version in about["versions"].items())
+    return (
+        f"seeds {seeds}; {versions}; {about['device']}; "
+        f"data {about['data_source']}, sha256 {about['data_sha256']}; {about['seconds']} s"
+    )
