@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 # Tests compare numbers to the last bit: one thread, whatever machine they run on.
 torch.set_num_threads(1)
+# A shell starts its background jobs deaf to Ctrl-C, and whatever the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
