@@ -1,14 +1,16 @@
 """What it costs to record, push, pull and adopt outputs of gigabytes, on a folder as the remote.
 
-python benchmarks/sharing.py [--gigabytes 0 1] [--folder a place with ten times the largest size free]
+python benchmarks/sharing.py [--gigabytes 0 1 5] [--repeats 3] [--folder a place with ten times the largest size free]
 
 In a temporary clone a stand-in for `ddgm` writes one array of random bytes; then each command of a user is timed as a
-whole, start of Python included. The first row, without a gigabyte, is what that start costs. Files are in the page
-cache, as after a run; where they are not, add the time to read them.
+whole, start of Python included: without a gigabyte that start is all it costs. All sizes take turns, `repeats` times,
+each time in a clone of its own; medians. Files are in the page cache, as after a run; where they are not, add the time
+to read them.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -38,8 +40,8 @@ def seconds(command: str, folder: Path, environment: dict[str, str]) -> float:
     return time.perf_counter() - start
 
 
-def measure(gigabytes: float, work: Path) -> Iterator[dict[str, object]]:
-    """A line for each command, in the order in which two users come to them."""
+def measure(gigabytes: float, work: Path) -> Iterator[tuple[str, str, float]]:
+    """What each command is for, the command, and its seconds, in the order in which two users come to them."""
     (work / "bin").mkdir()
     (work / "bin/ddgm").write_text(STAND_IN)
     (work / "bin/ddgm").chmod(0o755)
@@ -54,9 +56,8 @@ def measure(gigabytes: float, work: Path) -> Iterator[dict[str, object]]:
     remote = f"dvc remote modify --local storage url {work / 'remote'}"
     seconds(f"{remote} && snakemake --cores 1 {ARRAY}", first, environment | {"DDGM_BRIDGE": "off"})
 
-    def line(what: str, command: str, folder: Path) -> dict[str, object]:
-        took = seconds(command, folder, environment)
-        return {"gigabytes": gigabytes, "what": what, "command": command.split(" && ")[-1], "seconds": round(took, 1)}
+    def line(what: str, command: str, folder: Path) -> tuple[str, str, float]:
+        return what, command, seconds(command, folder, environment)
 
     yield line("record: hash, copy into the cache", "python workflow/engines.py sync", first)
     yield line("nothing to record", "python workflow/engines.py sync", first)
@@ -73,16 +74,25 @@ def measure(gigabytes: float, work: Path) -> Iterator[dict[str, object]]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--gigabytes", type=float, nargs="+", default=[0, 1])
+    arguments.add_argument("--gigabytes", type=float, nargs="+", default=[0, 1, 5])
+    arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--folder", type=Path)
     asked = arguments.parse_args()
-    lines = []
-    for gigabytes in asked.gigabytes:
-        with tempfile.TemporaryDirectory(dir=asked.folder) as work:
-            for line in measure(gigabytes, Path(work)):
-                print(*line.values(), sep="\t", flush=True)
-                lines.append(line)
-    write("sharing", lines, {"dvc": version("dvc"), "snakemake": version("snakemake")})
+    found: dict[tuple[str, str, float], list[float]] = {}
+    for _ in range(asked.repeats):
+        for gigabytes in asked.gigabytes:
+            with tempfile.TemporaryDirectory(dir=asked.folder) as work:
+                for what, command, took in measure(gigabytes, Path(work)):
+                    print(gigabytes, what, f"{took:.1f}", sep="\t", flush=True)
+                    found.setdefault((what, command, gigabytes), []).append(took)
+    lines = [
+        {
+            "what": what, "command": command, "gigabytes": gigabytes, "seconds": round(statistics.median(times), 1),
+            "fastest": round(min(times), 1), "slowest": round(max(times), 1),
+        }
+        for (what, command, gigabytes), times in found.items()
+    ]  # fmt: skip
+    write("sharing", lines, {"dvc": version("dvc"), "snakemake": version("snakemake"), "repeats": asked.repeats})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddgm import cli
+from ddgm import cli, provenance, record
 
 MODEL, CLASSIFIER = "results/toy/models/toy_digits", "results/toy/classifiers/toy_digits"
 SAMPLES, TABLE, FIGURE = "results/toy/samples/a.npz", "results/toy/metrics/a.csv", "results/toy/figures/fig3.png"
@@ -54,7 +54,7 @@ def project(tmp_path, monkeypatch):
 
 def test_a_figure_names_its_job_code_parameters_inputs_and_the_net_behind_it(project, capsys):
     assert cli.main(["provenance", FIGURE]) == 0
-    made, read, code, parameter, net = capsys.readouterr().out.splitlines()
+    made, ran, read, code, parameter, net, more = capsys.readouterr().out.splitlines()
     assert made == f"{FIGURE}: made by draw_fig3-toy, md5 {hashlib.md5(b'figure').hexdigest()}"
     assert read == f"  input {SAMPLES}, md5 {hashlib.md5(b'samples').hexdigest()}"
     assert code == f"  code  src/ddgm/figures/fig3.py, md5 {hashlib.md5(b'code').hexdigest()}"
@@ -63,6 +63,17 @@ def test_a_figure_names_its_job_code_parameters_inputs_and_the_net_behind_it(pro
         "  net models/toy_digits: seeds 3, 4; ddgm 0.1.0+abc-dirty, torch 2; cuda: a card; "
         f"data subset: a few, sha256 {'f' * 64}; 60.0 s"
     )
+    assert ran == "  no record here of when and on what its job ran"
+    assert more == f"      its parameters: 'ddgm provenance {MODEL}/weights.safetensors'"
+
+
+def test_a_figure_names_when_its_own_job_ran_with_which_code_and_libraries_and_on_what(project, capsys):
+    record.write(["ddgm", "draw", "fig3", "--branch", "toy"], [Path(FIGURE)], Path("results"), 2.5)
+    assert cli.main(["provenance", FIGURE]) == 0
+    ran = capsys.readouterr().out.splitlines()[1]
+    assert ran.startswith("  'ddgm draw fig3 --branch toy' in 2.5 s, finished 20")
+    versions = ", ".join(f"{library} {version}" for library, version in provenance.versions().items())
+    assert ran.endswith(f"; {versions}; cpu: {provenance.device_name()}")
 
 
 def test_a_table_names_the_classifier_that_judged_too(project, capsys):

@@ -16,7 +16,9 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT
+from ddgm import record
 from ddgm.figures.registry import FIGURES
+from ddgm.provenance import checksum
 
 BIN = Path(sys.executable).parent
 
@@ -128,6 +130,19 @@ def test_every_experiment_of_the_toy_branch_is_measured(toy):
     assert (planar["mean"] < 1.5).all(), "a trained generator is nearer to the data than a blind one"
     digits = summary[(summary["experiment"] == "toy_digits") & (summary["metric"] == "auroc_noise")]
     assert (digits["mean"] > 0.9).all(), "a trained energy tells digits from noise"
+
+
+def test_every_result_of_the_toy_branch_has_the_record_of_its_job(toy):
+    results = toy / "results"
+    recorded = {file: about for _, about in record.read(results) for file in about["files"]}
+    made = [path for path in sorted(results.glob("toy/**/*")) if path.is_file()]
+    made = [path for path in made if path.relative_to(results / "toy").parts[0] not in ("provenance", "state")]
+    assert len(made) > 100
+    for path in made:
+        name = path.relative_to(toy).as_posix()
+        assert recorded[name]["files"][name] == checksum(path, "md5"), name
+        assert recorded[name]["versions"]["ddgm"] and recorded[name]["device"].startswith("cpu: ")
+    assert ", and all match" in run(toy, "ddgm verify")
 
 
 def test_every_claim_of_the_toy_branch_has_a_verdict(toy):
@@ -272,6 +287,7 @@ def test_a_mistake_in_params_yaml_stops_before_the_first_job(old, new, sentence,
         "ruff format --check .",
         "snakefmt --check Snakefile workflow",
         "snakemake --lint",
+        "python workflow/engines.py check",
         "python workflow/publish.py --check",
     ],
 )

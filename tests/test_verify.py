@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from ddgm import cli
+from ddgm import cli, record
 from ddgm.datasets import prepared
 from ddgm.training import train
 
@@ -51,7 +52,7 @@ def test_what_is_as_recorded_matches(project, capsys):
     assert cli.main(["verify"]) == 0
     (line,) = said(capsys)
     # The raw file, the model's row and its data, and the six files of the model.
-    assert line == "9 comparisons, and all match"
+    assert line == "9 comparisons, and all match; 1 recorded files are not here: 'dvc pull' fetches them"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_changed_byte_is_named_with_what_to_type(change, sentence, project, ca
     assert cli.main(["verify"]) == 1
     fault, total = said(capsys)
     assert sentence in fault
-    assert total == "ddgm: 1 of 9 comparisons do not match; each is named above"
+    assert total.startswith("ddgm: 1 of 9 comparisons do not match; each is named above; 1 recorded files are not here")
 
 
 def test_a_row_that_has_changed_since_is_named_with_its_key(project, capsys):
@@ -89,6 +90,62 @@ def test_a_row_that_has_changed_since_is_named_with_its_key(project, capsys):
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     assert cli.main(["verify"]) == 1
     assert "was trained with entropy.weight = 1.0, and params.yaml has 0.77: train it again" in said(capsys)[0]
+
+
+def test_a_result_that_no_record_names_is_named(project, capsys):
+    forged = project / "results/toy/samples/toy_four_spin.npz"
+    forged.parent.mkdir(parents=True)
+    forged.write_bytes(b"samples from elsewhere")
+    assert cli.main(["verify"]) == 1
+    assert said(capsys)[0] == (
+        "results/toy/samples/toy_four_spin.npz is in no record, neither dvc.lock nor its job's: make it with "
+        "'snakemake results/toy/samples/toy_four_spin.npz'"
+    )
+
+
+def test_without_a_lock_results_are_compared_with_the_records_of_their_jobs(project, capsys):
+    (project / "dvc.lock").unlink()
+    model = Path("results/toy/models/toy_four_spin")
+    record.write(["ddgm", "train", "toy_four_spin"], list(model.iterdir()), Path("results"), 1.0)
+    assert cli.main(["verify"]) == 0
+    assert said(capsys)[-1] == "9 comparisons, and all match"
+    with (model / "weights.safetensors").open("ab") as file:
+        file.write(b"!")
+    assert cli.main(["verify"]) == 1
+    assert said(capsys)[0] == (
+        f"{model}/weights.safetensors is not what its job wrote: delete it and make it with "
+        f"'snakemake {model}/weights.safetensors'"
+    )
+
+
+@pytest.mark.parametrize("file", ["experiment.json", "provenance.json"])
+def test_a_net_whose_own_account_is_damaged_is_named_and_the_rest_goes_on(file, project, capsys):
+    (project / "results/toy/models/toy_four_spin" / file).write_text("{")
+    (project / "data/raw/mnist/train-labels-idx1-ubyte.gz").write_bytes(b"other")
+    assert cli.main(["verify"]) == 1
+    lines = said(capsys)
+    # By its own account, by dvc.lock, and the raw file; then the sum.
+    assert len(lines) == 4 and sum(f"toy_four_spin/{file}" in line for line in lines) == 2
+    assert any("train-labels-idx1-ubyte.gz that datasets.mnist.subset" in line for line in lines)
+
+
+def test_a_classifier_is_compared_with_its_row_and_its_data(project, capsys):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    folder = project / "results/toy/classifiers/toy_digits"
+    folder.mkdir(parents=True)
+    array = project / "data/prepared/toy_digits/train.npy"
+    array.parent.mkdir(parents=True)
+    np.save(array, np.zeros(3))
+    row = params["classifiers"]["toy_digits"]
+    (folder / "classifier.json").write_text(json.dumps({"shape": [1, 28, 28], "row": row | {"epochs": 99}}))
+    (folder / "provenance.json").write_text(json.dumps({"data_sha256": "0" * 64}))
+    record.write(
+        ["ddgm"], [Path("results/toy/classifiers/toy_digits") / f.name for f in folder.iterdir()], Path("results"), 1.0
+    )
+    assert cli.main(["verify"]) == 1
+    row_fault, data_fault, _ = said(capsys)
+    assert "classifiers/toy_digits was trained with epochs = 99, and params.yaml has" in row_fault
+    assert "toy_digits was trained on another data/prepared/toy_digits/train.npy than lies here" in data_fault
 
 
 def test_a_damaged_lock_is_one_sentence(project, capsys):

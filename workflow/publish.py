@@ -196,6 +196,22 @@ def scale() -> str:
     return Table(head, rows).markdown() + "\n\n" + about_machine("scale")
 
 
+def sharing() -> str:
+    """What recording, pushing, pulling and adopting large results costs as a Markdown table."""
+    costs = pd.read_csv(DOCS / "results/benchmarks/sharing.csv")
+    times = costs["seconds"].map("{:.1f} s".format)
+    span = costs["fastest"].map("{:.1f}".format) + " to " + costs["slowest"].map("{:.1f}".format)
+    costs["cell"] = times + " (" + span + ")"
+    kinds = ["what", "command"]
+    wide = costs.pivot(index=kinds, columns="gigabytes", values="cell")
+    rows = [
+        [what, f"`{command}`", *wide.loc[(what, command)]]
+        for what, command in costs[kinds].drop_duplicates().itertuples(index=False)
+    ]
+    head = ["", "command", *(f"{size:g} GB" if size else "nothing" for size in wide.columns)]
+    return Table(head, rows).markdown() + "\n\n" + about_machine("sharing")
+
+
 def determinism() -> str:
     """How far apart trainings with the same seeds end as a Markdown table."""
     runs = pd.read_csv(DOCS / "results/benchmarks/determinism.csv")

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,10 @@ import jinja2
 import pandas as pd
 import yaml
 
-from ddgm import parameters
+from ddgm import parameters, record
 from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import WRITTEN, whole_file
 from pictures import reduced, shows_photographs
 from selection import Selection
 from tables import Measured, Table, claims, digits, images, measured_experiments, planar
@@ -143,9 +144,9 @@ class Page:
 
     def trained(self) -> Iterator[dict[str, Any]]:
         """Where each trained net comes from: code, seeds, device, data, time, every parameter."""
-        for kind, record in (("models", "experiment"), ("classifiers", "classifier")):
+        for kind, row_file in (("models", "experiment.json"), ("classifiers", "classifier.json")):
             for file in sorted((self.results / kind).glob("*/provenance.json")):
-                about, settings = json.loads(file.read_text()), json.loads(file.with_name(f"{record}.json").read_text())
+                about, settings = json.loads(file.read_text()), json.loads(file.with_name(row_file).read_text())
                 row = settings.get("row", settings)
                 yield {
                     "name": f"{file.parent.name}" if kind == "models" else f"classifier of {file.parent.name}",
@@ -160,6 +161,15 @@ class Page:
                     "time": f"{about['seconds'] / 60:.1f} min",
                     "parameters": yaml.safe_dump(row, sort_keys=False, default_flow_style=None, width=100),
                 }
+
+    def jobs(self) -> Table | None:
+        """When, how long, with what code and on what each job of the branch ran whose record is here."""
+        records = [about for file, about in record.read(self.results.parent) if self.results in file.parents]
+        rows = [
+            [f"`{job['command']}`", job["finished"], job["seconds"], job["versions"]["ddgm"], job["device"]]
+            for job in sorted(records, key=lambda job: job["finished"])
+        ]
+        return Table(["job", "finished", "seconds", "code", "device"], rows) if rows else None
 
     def missing(self) -> list[Path]:
         """What the branch wants and has not: a result each."""
@@ -176,11 +186,13 @@ def main(arguments: list[str]) -> None:
     config = parameters.load("params.yaml")
     if len(arguments) != 1 or arguments[0] not in config["branches"]:
         sys.exit(f"write 'python workflow/report.py' and one branch: {' or '.join(config['branches'])}")
+    started = time.monotonic()
     page = Page(config, arguments[0])
     if not page.results.is_dir():
         sys.exit(f"there is nothing in {page.results} to report: run 'snakemake --cores 2 {arguments[0]}' first")
     with whole_file(page.results / "report.html") as path:
         path.write_text(page.render())
+    record.write(["python", "workflow/report.py", *arguments], WRITTEN, page.results.parent, time.monotonic() - started)
 
 
 if __name__ == "__main__":

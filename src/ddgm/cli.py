@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddgm import parameters
 from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.figures.registry import FIGURES, FILES
 from ddgm.progress import log, start_log
+from ddgm.whole_file import WRITTEN
 
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
 
@@ -247,19 +249,22 @@ def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.verify import verify as verify_all
 
     found = verify_all(params, RAW, PREPARED, RESULTS, Path("dvc.lock"))
+    made = [one for one in found if not one.absent]
     faults = list(dict.fromkeys(one.fault for one in found if one.fault))
     for fault in faults:
         log.info(fault)
+    away = len(found) - len(made)
+    more = f"; {away} recorded files are not here: 'dvc pull' fetches them" if away else ""
     if faults:
-        raise UserError(f"{len(faults)} of {len(found)} comparisons do not match; each is named above")
-    log.info(f"{len(found)} comparisons, and all match")
+        raise UserError(f"{len(faults)} of {len(made)} comparisons do not match; each is named above{more}")
+    log.info(f"{len(made)} comparisons, and all match{more}")
 
 
 def provenance(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Say where a result comes from: its job, code, parameters and inputs, and the nets behind it."""
     from ddgm.lineage import lines
 
-    print(*lines(args.result, Path("dvc.lock")), sep="\n")
+    print(*lines(args.result, Path("dvc.lock"), RESULTS), sep="\n")
 
 
 def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -352,6 +357,14 @@ def measured_with(args: argparse.Namespace, params: dict[str, Any], key: str) ->
 
     dataset = experiment.describe(model(args))["row"]["dataset"]
     return params["branches"][args.branch][key], parameters.select(params, f"datasets.{dataset}")
+
+
+def note_job(command: list[str], started: float) -> None:
+    """Leave the record of a job that wrote results, with how long it took."""
+    if WRITTEN:
+        from ddgm import record
+
+        record.write(command, WRITTEN, RESULTS, time.monotonic() - started)
 
 
 def model(args: argparse.Namespace) -> Path:
@@ -463,6 +476,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
     args = parser().parse_args(argv)
+    started = time.monotonic()
+    WRITTEN.clear()
     start_log(None)
     # Of several processes one speaks.
     quiet = int(os.environ.get("RANK", 0)) > 0
@@ -479,6 +494,7 @@ def main(argv: list[str] | None = None) -> int:
             experiment = None if of_other else getattr(args, "experiment", None)
             args.branch = parameters.choose_branch(params, args.branch, experiment)
         args.run(args, params)
+        note_job(["ddgm", *(sys.argv[1:] if argv is None else argv)], started)
     except UserError as error:
         log.error(f"ddgm: {error}")
         return 1

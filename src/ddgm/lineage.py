@@ -1,13 +1,16 @@
-"""Where a result comes from, as dvc.lock recorded it: its job, code, parameters and inputs, and the nets behind it."""
+"""Where a result comes from: its job, code, parameters and inputs by dvc.lock, what it ran on by the job's record, and
+the nets behind it.
+"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ddgm import record
 from ddgm.classifier import CLASSIFIER
 from ddgm.errors import UserError
-from ddgm.experiment import EXPERIMENT, PROVENANCE
+from ddgm.experiment import EXPERIMENT, PROVENANCE, WEIGHTS
 from ddgm.provenance import checksum
 from ddgm.verify import recorded_stages
 
@@ -17,7 +20,7 @@ CODE = ("src/", "workflow/")
 SETTINGS = (EXPERIMENT, CLASSIFIER)
 
 
-def lines(result: Path, lock: Path) -> Iterator[str]:
+def lines(result: Path, lock: Path, results: Path) -> Iterator[str]:
     """What `ddgm provenance` says of a result. Raises UserError for one that `lock` does not know."""
     stages = recorded_stages(lock)
     makers = {entry["path"]: name for name, stage in stages.items() for entry in stage.get("outs", ())}
@@ -30,6 +33,8 @@ def lines(result: Path, lock: Path) -> Iterator[str]:
     stage = stages[makers[path]]
     (md5,) = [entry["md5"] for entry in stage["outs"] if entry["path"] == path]
     yield f"{result}: made by {makers[path]}, md5 {md5}{state(result, md5)}"
+    job = record.of_file(result, md5, results)
+    yield f"  {ran(job) if job else 'no record here of when and on what its job ran'}"
     read = {Path(entry["path"]): entry["md5"] for entry in stage.get("deps", ()) if "md5" in entry}
     for file, md5 in sorted(read.items()):
         yield f"  {'code ' if file.as_posix().startswith(CODE) else 'input'} {file}, md5 {md5}{state(file, md5)}"
@@ -37,6 +42,21 @@ def lines(result: Path, lock: Path) -> Iterator[str]:
         yield f"  parameter {key}: {json.dumps(value)}"
     for folder in trained_behind(path, stages, makers):
         yield f"  net {folder.parent.name}/{folder.name}: {told(folder)}"
+        weights = folder / WEIGHTS
+        if weights != result:
+            yield f"      its parameters: 'ddgm provenance {weights}'"
+
+
+def ran(job: dict[str, Any]) -> str:
+    """The record of a job in a line."""
+    return (
+        f"'{job['command']}' in {job['seconds']} s, finished {job['finished']}; {in_words(job['versions'])}; "
+        f"{job['device']}"
+    )
+
+
+def in_words(versions: dict[str, str]) -> str:
+    return ", ".join(f"{library} {version}" for library, version in versions.items())
 
 
 def state(file: Path, md5: str) -> str:
@@ -69,8 +89,7 @@ def told(folder: Path) -> str:
         return f"its record is not here: 'dvc pull {folder / PROVENANCE}' fetches it"
     settings = json.loads(next(file for file in map(folder.joinpath, SETTINGS) if file.exists()).read_text())
     seeds = ", ".join(str(seed) for seed in settings.get("row", settings)["seeds"])
-    versions = ", ".join(f"{library} {version}" for library, version in about["versions"].items())
     return (
-        f"seeds {seeds}; {versions}; {about['device']}; "
+        f"seeds {seeds}; {in_words(about['versions'])}; {about['device']}; "
         f"data {about['data_source']}, sha256 {about['data_sha256']}; {about['seconds']} s"
     )

@@ -3,18 +3,21 @@
 import hashlib
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import ddgm
-from ddgm import distributed
 from ddgm.datasets.prepared import source_of
 
+if TYPE_CHECKING:
+    import torch
+
 ROOT = Path(__file__).parents[2]
+# What decides how a result is made, and what with.
+MADE_BY = ("src", "workflow", "Snakefile", "params.yaml", "pyproject.toml", "requirements.lock")
 
 
 def checksum(file: Path, algorithm: str = "sha256") -> str:
@@ -24,13 +27,13 @@ def checksum(file: Path, algorithm: str = "sha256") -> str:
 
 
 def code_version() -> str:
-    """The package's version and, in a git checkout, its commit, with '-dirty' for uncommitted changes.
+    """The package's version and, in a git checkout, its commit, with '-dirty' if anything of MADE_BY differs from it.
 
-    Changes of docs/ and results/ do not count: what a run writes there is not what it was made by.
+    A file there that git does not know is a difference too.
     """
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("diff", "--name-only", "HEAD", "--", ".", ":(exclude)docs", ":(exclude)results")
+        changed = _git("status", "--porcelain", "--untracked-files=all", "--", *MADE_BY)
     except (OSError, subprocess.CalledProcessError):
         return ddgm.__version__
     return f"{ddgm.__version__}+{commit}" + ("-dirty" if changed else "")
@@ -41,15 +44,25 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
-    if device.type == "cuda":
+def device_name(device: "torch.device | None" = None) -> str:
+    """A GPU's name, or the processor's."""
+    if device is not None and device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def device_in_use() -> str:
+    """The GPU that this process has computed on, or else the processor, with its kind before its name."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return f"cuda: {torch.cuda.get_device_name()}"
+    return f"cpu: {device_name()}"
 
 
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "safetensors")
@@ -61,8 +74,12 @@ def versions() -> dict[str, str]:
     return {"ddgm": code_version(), **libraries, "python": platform.python_version()}
 
 
-def of_run(data: str, source: str, device: torch.device, seconds: float) -> dict[str, Any]:
+def of_run(data: str, source: str, device: "torch.device", seconds: float) -> dict[str, Any]:
     """The provenance of a finished training on an array with the checksum `data`, made from `source`."""
+    import torch
+
+    from ddgm import distributed
+
     return {
         "versions": versions(),
         "device": f"{device.type}: {device_name(device)}",
@@ -75,7 +92,7 @@ def of_run(data: str, source: str, device: torch.device, seconds: float) -> dict
     }
 
 
-def opening_lines(name: str, row: dict[str, Any], array: Path, device: torch.device, threads: int) -> Iterator[str]:
+def opening_lines(name: str, row: dict[str, Any], array: Path, device: "torch.device", threads: int) -> Iterator[str]:
     """The first lines of a training's log: everything that was chosen."""
     yield f"experiment {name}: {row['title']}"
     yield f"data       {array}, {source_of(array)}, sha256 {checksum(array)[:16]}"

@@ -1,29 +1,37 @@
 """Whether what lies here is what it is said to be: every file that a record names, hashed again.
 
-Three records: the registry's checksums of raw files, each model's account of the data and the parameters it was trained
-with, and dvc.lock, which has a checksum of every file that a finished job has read or written.
+Four records: the registry's checksums of raw files, each net's account of the data and the parameters it was trained
+with, dvc.lock, which has a checksum of every file that a finished job has read or written, and the jobs' own
+(record.py).
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from ddgm import record
 from ddgm.checkpoint import differences
+from ddgm.classifier import CLASSIFIER
 from ddgm.datasets import registry
 from ddgm.datasets.verify import Order, WrongFileError
 from ddgm.datasets.verify import verify as verify_file
 from ddgm.errors import UserError
-from ddgm.experiment import describe, provenance
+from ddgm.experiment import EXPERIMENT, WEIGHTS, provenance
 from ddgm.provenance import checksum
+
+# What lies in a branch's folder and is no result: records, and trainings on the way.
+NO_RESULTS = (record.FOLDER, "state")
 
 
 class Finding(NamedTuple):
-    """One comparison: of which file, and what does not match, or None."""
+    """One comparison: of which file, and what does not match, or None; or a recorded file that is `absent`."""
 
     file: Path
     fault: str | None
+    absent: bool = False
 
 
 def raw_files(params: dict[str, Any], raw: Path) -> Iterator[Finding]:
@@ -42,26 +50,43 @@ def raw_files(params: dict[str, Any], raw: Path) -> Iterator[Finding]:
                     yield Finding(path, str(error))
 
 
-def models(params: dict[str, Any], results: Path, prepared: Path) -> Iterator[Finding]:
-    """Trained models against the array they were trained on, and the row that params.yaml has of them now."""
+# Of each kind of trained net: its folder under a branch, the file of its row, and params.yaml's section.
+NETS = (("models", EXPERIMENT, "experiments"), ("classifiers", CLASSIFIER, "classifiers"))
+
+
+def nets(params: dict[str, Any], results: Path, prepared: Path) -> Iterator[Finding]:
+    """Trained nets against the array they were trained on, and the row that params.yaml has of them now."""
     hashes: dict[Path, str] = {}
-    for directory in sorted(path.parent for path in results.glob("*/models/*/experiment.json")):
-        about = describe(directory)
-        row = params["experiments"].get(about["name"])
-        remake = f"train it again with 'snakemake {directory}/weights.safetensors'"
-        if row is None:
-            yield Finding(directory, f"{directory} is of an experiment that params.yaml does not have: delete it")
-            continue
-        changed = next(differences(about["row"], row), None)
-        what = changed and "{} was trained with {} = {}, and params.yaml has {}: ".format(directory, *changed)
-        yield Finding(directory / "experiment.json", what and what + remake)
-        array = prepared / about["row"]["dataset"] / "train.npy"
-        if array.exists():
-            hashes[array] = hashes.get(array) or checksum(array)
-            other = hashes[array] != provenance(directory)["data_sha256"]
-            yield Finding(
-                array, f"{directory} was trained on another {array} than lies here: {remake}" if other else None
-            )
+    for kind, file, section in NETS:
+        for path in sorted(results.glob(f"*/{kind}/*/{file}")):
+            yield from net(path, params[section], prepared, hashes)
+
+
+def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str]) -> Iterator[Finding]:
+    """One net, by the file of its row; `hashes` keeps the arrays' checksums."""
+    directory = file.parent
+    remake = f"train it again with 'snakemake {directory / WEIGHTS}'"
+    try:
+        trained = json.loads(file.read_text())["row"]
+        about = provenance(directory)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        yield Finding(file, f"{file} is damaged: {remake}")
+        return
+    except UserError as error:
+        yield Finding(file, str(error))
+        return
+    row = rows.get(directory.name)
+    if row is None:
+        yield Finding(file, f"{directory} is of a row that params.yaml does not have: delete it")
+        return
+    changed = next(differences(trained, row), None)
+    what = changed and "{} was trained with {} = {}, and params.yaml has {}: ".format(directory, *changed)
+    yield Finding(file, what and what + remake)
+    array = prepared / trained.get("dataset", directory.name) / "train.npy"
+    if array.exists():
+        hashes[array] = hashes.get(array) or checksum(array)
+        other = hashes[array] != about["data_sha256"]
+        yield Finding(array, f"{directory} was trained on another {array} than lies here: {remake}" if other else None)
 
 
 def recorded_stages(lock: Path) -> dict[str, Any]:
@@ -74,23 +99,56 @@ def recorded_stages(lock: Path) -> dict[str, Any]:
         raise UserError(f"{lock} is damaged: restore it with 'git checkout {lock}'") from None
 
 
-def recorded(lock: Path) -> Iterator[Finding]:
-    """Files that dvc.lock names and that are there, against its checksums; a file of several stages once."""
-    stages = recorded_stages(lock)
-    seen: set[tuple[Path, str]] = set()
+def recorded(stages: dict[str, Any], lock: Path) -> Iterator[Finding]:
+    """Files that dvc.lock names, against its checksums, and the results among them that are not here, once each."""
+    seen: set[tuple[Path, str | None]] = set()
     for stage, content in stages.items():
-        for entry in [*content.get("outs", ()), *content.get("deps", ())]:
+        outs = content.get("outs", [])
+        for entry in [*outs, *content.get("deps", ())]:
             path, expected = Path(entry["path"]), entry.get("md5")
-            if expected is None or not path.is_file() or (path, expected) in seen:
+            if (path, expected) in seen:
                 continue
             seen.add((path, expected))
+            if not path.is_file():
+                if entry in outs:
+                    yield Finding(path, None, absent=True)
+                continue
+            if expected is None:
+                continue
             found = checksum(path, "md5")
-            made = entry in content.get("outs", ())
-            advice = f"'dvc checkout {path}' restores it" if made else f"'dvc repro {stage}' makes what depends on it"
+            advice = f"'dvc checkout {path}' restores it" if entry in outs else f"'dvc repro {stage}' follows it"
             fault = f"{path} has the md5 {found}, and {lock} has {expected} (stage {stage}): {advice}"
             yield Finding(path, None if found == expected else fault)
 
 
+def unrecorded(stages: dict[str, Any], lock: Path, results: Path) -> Iterator[Finding]:
+    """Results that dvc.lock does not name: against the record of the job that made them, if there is one."""
+    known = {Path(entry["path"]) for content in stages.values() for entry in content.get("outs", ())}
+    records: dict[Path, set[str]] = {}
+    for _, about in record.read(results):
+        for file, md5 in about["files"].items():
+            records.setdefault(Path(file), set()).add(md5)
+    for path in sorted(results.glob("*/**/*")):
+        place = path.relative_to(results).parts[1]
+        if path in known or place in NO_RESULTS or path.name.startswith(".") or not path.is_file():
+            continue
+        if path not in records:
+            yield Finding(
+                path, f"{path} is in no record, neither {lock} nor its job's: make it with 'snakemake {path}'"
+            )
+            continue
+        other = checksum(path, "md5") not in records[path]
+        yield Finding(
+            path, f"{path} is not what its job wrote: delete it and make it with 'snakemake {path}'" if other else None
+        )
+
+
 def verify(params: dict[str, Any], raw: Path, prepared: Path, results: Path, lock: Path) -> list[Finding]:
     """Every comparison that can be made here."""
-    return [*raw_files(params, raw), *models(params, results, prepared), *recorded(lock)]
+    stages = recorded_stages(lock)
+    return [
+        *raw_files(params, raw),
+        *nets(params, results, prepared),
+        *recorded(stages, lock),
+        *unrecorded(stages, lock, results),
+    ]

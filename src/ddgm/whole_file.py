@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Every file that this process has put in its place, in order.
+WRITTEN: list[Path] = []
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -27,6 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
+        WRITTEN.append(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
