@@ -315,6 +315,10 @@ def test_after_dvc_snakemake_repeats_nothing(source, tmp_path):
     assert made == {"fetch-toy_rooms-bedroom_val_lmdb_zip", "prepare-toy_rooms-val"}
     assert clone.plans("data/prepared/toy_rooms/val.npy") == set()
     assert clone.run("git status --porcelain") == "?? dvc.lock\n"
+    figure = clone.makes("dvc repro draw_fig2-toy")
+    assert {"train-toy-toy_four_spin", "sample-toy-toy_two_spiral", "draw_fig2-toy"} <= figure
+    assert clone.plans("results/toy/figures/fig2.png") == set()
+    assert clone.makes("dvc repro draw_fig2-toy") == set()
 
 
 def test_after_a_pull_snakemake_has_nothing_to_do(pulled):

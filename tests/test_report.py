@@ -1,6 +1,7 @@
 """The page of a branch: what it says, what it names as missing, what it keeps back."""
 
 import base64
+import html
 import importlib.util
 import io
 import json
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
+from ddgm import record
 from ddgm.metrics.claims import judge
 from ddgm.metrics.table import write
+from ddgm.provenance import code_version
 
 
 @pytest.fixture
@@ -147,6 +150,33 @@ def test_what_was_not_reproduced_stands_in_the_page(report, made):
     text = page(report)
     for entry in report.parameters.load("params.yaml")["branches"]["toy"]["not_reproduced"]:
         assert f"<b>{entry['what']}</b>" in text
+        # Without its markup and entities, as a reader has it.
+        read = html.unescape(re.sub("<.*?>", "", text))
+        assert entry["why"].replace("`", "") in read
+
+
+def test_a_data_set_stands_with_its_source_and_each_measure_of_each_split(report, made):
+    (made / "data").mkdir()
+    lines = ["dataset,split,source,measure,value", "four_spin,train,computed,examples,100000",
+             "four_spin,val,computed,examples,10000", "four_spin,train,computed,checksum,0abc"]  # fmt: skip
+    (made / "data/four_spin.csv").write_text("\n".join(lines) + "\n")
+    section = re.search(r"<h3>four_spin</h3>(.*?)<h3>", page(report), re.S)[1]
+    assert "Source: computed." in section
+    cells = [re.sub("<.*?>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", section, re.S)]
+    assert cells == ["", "train", "val", "examples", "100000", "10000", "checksum", "0abc", ""]
+
+
+def test_every_job_stands_with_when_how_long_and_with_what_it_ran(report, made, tmp_path):
+    figure = report.Path("results/toy/figures/fig2.png")
+    record.write(["ddgm", "draw", "fig2", "--branch", "toy"], [figure], report.Path("results"), 12.3)
+    other = report.Path("results/paper/figures/fig2.png")
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"of another branch")
+    record.write(["ddgm", "draw", "fig2", "--branch", "paper"], [other], report.Path("results"), 99.9)
+    text = page(report)
+    (row,) = re.findall(r"<tr>(?:(?!</tr>).)*ddgm draw fig2 --branch toy(?:(?!</tr>).)*</tr>", text, re.S)
+    assert "12.3" in row and code_version() in row and "cpu: " in row and "99.9" not in text
+    assert (made / "provenance/report.html.json").exists()
 
 
 @pytest.mark.parametrize(

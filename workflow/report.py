@@ -166,7 +166,7 @@ class Page:
         """When, how long, with what code and on what each job of the branch ran whose record is here."""
         records = [about for file, about in record.read(self.results.parent) if self.results in file.parents]
         rows = [
-            [f"`{job['command']}`", job["finished"], job["seconds"], job["versions"]["ddgm"], job["device"]]
+            [f"`{job['command']}`", job["finished"], f"{job['seconds']:.1f}", job["versions"]["ddgm"], job["device"]]
             for job in sorted(records, key=lambda job: job["finished"])
         ]
         return Table(["job", "finished", "seconds", "code", "device"], rows) if rows else None
