@@ -187,6 +187,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or arguments[0] not in config["branches"]:
         sys.exit(f"write 'python workflow/report.py' and one branch: {' or '.join(config['branches'])}")
     started = time.monotonic()
+    WRITTEN.clear()
     page = Page(config, arguments[0])
     if not page.results.is_dir():
         sys.exit(f"there is nothing in {page.results} to report: run 'snakemake --cores 2 {arguments[0]}' first")
