@@ -108,11 +108,29 @@ def test_an_experiment_of_dvc_runs_what_depends_on_its_number_and_leaves_the_wor
     assert work.made.read_text().split().count(trained) == 2
     shown = {name: row for row in json.loads(work.run("dvc exp show --json 2>/dev/null")) for name in names(row)}
     assert set(shown) == {"first", "second", "third"}
-    # It reaches for stages that were never made, and says so with its exit code.
-    work.run("dvc exp apply second || true")
+    # It reaches for stages that were never made, the paper's, and says so when the rest is applied.
+    assert "missing-files" in work.run("dvc exp apply second", code=255)
     assert steps(work) == 3200
     assert work.plans(FIGURE) == set()
     assert work.makes(REPRO) == set()
+
+
+def test_dvc_tells_which_numbers_and_metrics_changed_since_a_commit(work):
+    def says(command: str) -> dict:
+        return json.loads(work.run(f"{command} --json 2>/dev/null"))
+
+    measured = work.path / "results/toy/metrics.json"
+    measured.write_text(json.dumps({"toy_four_spin": {"kl_data_model": 0.5, "modes": 4}}))
+    work.run("git add results && git commit -qm measured")
+    assert says("dvc params diff") == {}
+    shown = says("dvc metrics show results/toy/metrics.json")[""]["data"]["results/toy/metrics.json"]
+    assert shown == {"data": {"toy_four_spin": {"kl_data_model": 0.5, "modes": 4}}}
+    change_steps(work, "toy_four_spin")
+    measured.write_text(json.dumps({"toy_four_spin": {"kl_data_model": 0.75, "modes": 4}}))
+    number = "experiments.toy_four_spin.schedule.steps"
+    assert says("dvc params diff") == {"params.yaml": {number: {"old": 3000, "new": 13000, "diff": 10000}}}
+    changed = {"results/toy/metrics.json": {"toy_four_spin.kl_data_model": {"old": 0.5, "new": 0.75, "diff": 0.25}}}
+    assert says("dvc metrics diff")["diff"] == changed
 
 
 def test_dvc_plots_the_curves_of_a_training_a_line_a_seed(work):
