@@ -26,8 +26,6 @@ from pictures import reduced
 from tables import PLANAR, Measured, Table, measured_experiments
 
 DOCS = Path("docs")
-# Pairs of digits, and what the paper's Figure 3 shows between them.
-LINES = {f"{a}_{b}": between for a, b, between in EXAMPLES}
 
 
 def publish(branch: str) -> None:
@@ -79,6 +77,10 @@ def digits() -> str:
     return tables.digits(of_kind("digits")).markdown()
 
 
+def further() -> str:
+    return tables.digits(of_kind("digits"), tables.DIGITS_FURTHER).markdown()
+
+
 def judges() -> str:
     """How well the published classifiers tell the digits that they were not trained on, as a Markdown table."""
     rows = []
@@ -109,15 +111,27 @@ def likelihoods() -> str:
 
 def lines() -> str:
     """What lies between the paper's three pairs of digits, in the published experiments."""
-    head = [f"{a} to {b} by way of {by}" for (a, b), by in ((pair.split("_"), by) for pair, by in LINES.items())]
+    head = [f"{a} to {b} by way of {by}" for a, b, by in EXAMPLES]
     rows = []
     for experiment in of_kind("digits"):
         values = experiment.values
-        most = [values.get(f"between_{pair}") for pair in LINES]
-        often = [", ".join(f"{digit:.0f}" for digit in seeds.dropna()) if seeds is not None else "" for seeds in most]
-        shares = tables.cells(values, [f"crossed_{pair}_by_{by}" for pair, by in LINES.items()])
-        rows.append([experiment.label, *shares, "; ".join(often)])
+        passed = pd.read_csv(DOCS / f"results/paper/crossings/{experiment.name}.csv")
+        shares = tables.cells(values, [f"crossed_{a}_{b}_by_{by}" for a, b, by in EXAMPLES])
+        counts = [int(values[f"lines_{a}_{b}"].sum()) for a, b, _ in EXAMPLES]
+        most = [", ".join(most_between(passed, a, b)) for a, b, _ in EXAMPLES]
+        rows.append(
+            [experiment.label, *(f"{share} of {n}" for share, n in zip(shares, counts, strict=True)), "; ".join(most)]
+        )
     return Table(["experiment", *head, "most often between, in each"], rows).markdown()
+
+
+def most_between(passed: pd.DataFrame, a: int, b: int) -> list[str]:
+    """The digit that most lines from a to b pass, seed by seed: all of them where several are passed alike."""
+    told = []
+    for _, between in passed[(passed["from"] == a) & (passed["to"] == b)].groupby("seed"):
+        first = between[between["share"] == between["share"].max()]
+        told.append("=".join(str(digit) for digit in first["between"]) if first["share"].max() > 0 else "none")
+    return told
 
 
 def images() -> str:
@@ -240,6 +254,7 @@ TABLES = [
     (Path("README.md"), planar),
     (Path("README.md"), digits),
     (DOCS / "method.md", judges),
+    (DOCS / "method.md", further),
     (DOCS / "method.md", lines),
     (DOCS / "method.md", likelihoods),
     (Path("README.md"), images),

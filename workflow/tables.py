@@ -33,6 +33,20 @@ DIGITS = {
     "auroc_samples": "AUROC, samples",
     "path_confidence_z": "confidence on lines",
 }
+DIGITS_FURTHER = {
+    "kernel_distance": "kernel distance",
+    "density": "density",
+    "coverage": "coverage",
+    "sharpness": "sharpness",
+    "auroc_inverted": "AUROC, inverted",
+    "auroc_shuffled": "AUROC, shuffled",
+    "auroc_noise": "AUROC, noise",
+    "path_confidence_pixels": "confidence, blended",
+    "path_pixel_step_longest_z": "longest step: pixels, in z",
+    "path_pixel_step_longest_pixels": "pixels, blended",
+    "path_feature_step_longest_z": "features, in z",
+    "path_feature_step_longest_pixels": "features, blended",
+}
 IMAGES = {
     "fid": "FID, 50,000 samples",
     "kid": "KID",
@@ -122,15 +136,15 @@ def planar(experiments: Iterable[Measured]) -> Table:
     return Table(["experiment", "seeds", *PLANAR.values(), "trained in"], rows)
 
 
-def digits(experiments: Iterable[Measured]) -> Table:
+def digits(experiments: Iterable[Measured], metrics: dict[str, str] = DIGITS) -> Table:
     """The digit experiments, a row each; first what training digits score."""
     rows: list[list[str]] = []
     for a in experiments:
         if not rows:
-            floor = [f"{metric}_floor" for metric in DIGITS]
+            floor = [f"{metric}_floor" for metric in metrics]
             rows.append(["digits of the training set", "", *cells(a.values[:1], floor), ""])
-        rows.append([a.label, f"{len(a.values)}", *cells(a.values, DIGITS), a.minutes])
-    return Table(["experiment", "seeds", *DIGITS.values(), "trained in"], rows)
+        rows.append([a.label, f"{len(a.values)}", *cells(a.values, metrics), a.minutes])
+    return Table(["experiment", "seeds", *metrics.values(), "trained in"], rows)
 
 
 def images(experiments: Iterable[Measured]) -> Table:
