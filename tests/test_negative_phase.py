@@ -7,6 +7,7 @@ import torch
 from ddgm.errors import UserError
 from ddgm.experiment import load, load_snapshots
 from ddgm.negative_phase import NEGATIVES
+from ddgm.objectives.outliers import EDGE
 from ddgm.pair import Pair
 from ddgm.training import Run, moments, train
 
@@ -63,6 +64,43 @@ def test_a_reused_latent_is_the_generators_last_and_another_is_drawn_anew(planar
     assert torch.equal(negatives(pair), pair.sampled(latent)) and torch.equal(negatives(pair), pair.sampled(latent))
     pair.row["negative"] = KINDS["generator"]
     assert not torch.equal(negatives(pair), pair.sampled(latent))
+
+
+@pytest.fixture
+def pictures(digit_row):
+    """A pair on digits with two seeds, that is shown an outlier for every second sample."""
+    digit_row["negative"] = {"kind": "spliced", "share": 0.5, "offset": 3.0, "margin": 20.0, "weight": 0.5}
+    digit_row["seeds"] = [3, 4]
+    data = np.random.default_rng(0).integers(0, 256, (64, 1, 28, 28), dtype=np.uint8)
+    return Pair(digit_row, data, CPU)
+
+
+def test_outliers_follow_the_generators_samples(pictures):
+    x = negatives(pictures)
+    assert x.shape == (2, 16 + 8, 1, 28, 28) and not x.requires_grad
+    assert torch.equal(x[:, :16], pictures.sampled(pictures.latent))
+
+
+def test_an_outlier_is_one_sample_on_one_side_of_a_line_and_another_on_the_other(pictures, monkeypatch):
+    """Of samples that are 0, 1, 2... all over, a splice tells the mask: its logit is a plane over the pixels."""
+    flat = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(2, 16, 1, 28, 28)
+    monkeypatch.setattr(pictures, "sampled", lambda latent: flat)
+    own = (negatives(pictures)[:, 17:, 0] - flat[:, :7, 0]).double()
+    y, x = torch.meshgrid(*[torch.arange(28.0, dtype=torch.double) - 13.5] * 2, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], 2)
+    for mask in own.flatten(0, 1):
+        near = (mask > 0.01) & (mask < 0.99)
+        plane = torch.linalg.lstsq(places[near], mask[near].logit()).solution
+        assert torch.allclose(places[near] @ plane, mask[near].logit(), atol=1e-2)
+        assert plane[:2].norm() == pytest.approx(1 / EDGE, rel=1e-3)
+        assert plane[2].abs() * EDGE < 3 + 1e-3
+    assert not torch.allclose(own[0], own[1])
+
+
+def test_the_seeds_beside_a_seed_do_not_matter_to_its_outliers(pictures, digit_row):
+    data = np.random.default_rng(0).integers(0, 256, (64, 1, 28, 28), dtype=np.uint8)
+    alone = Pair({**digit_row, "seeds": [4]}, data, CPU)
+    torch.testing.assert_close(negatives(pictures)[1], negatives(alone)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_quadrature_draws_from_the_energy_itself(planar_row, planar_data):

@@ -182,7 +182,7 @@ MISTAKES = {
         edit(
             "experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "reach": 0.1, "spread": 1.0}
         ),
-        "experiments.mnist.negative.kind is 'persistent', which is for points: write generator",
+        "experiments.mnist.negative.kind is 'persistent', which is for points: allowed are generator, spliced",
     ),
     "a key of another negative phase": (
         edit("experiments.four_spin_exact.negative.reuse_latent", False),

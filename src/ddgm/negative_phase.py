@@ -1,7 +1,7 @@
 """Where the samples x- of the energy's negative phase come from (Eq. 7): the paper's generator, and its rivals.
 
 Each takes the pair in training and gives x-, (S, N, *shape), without a gradient. `NEGATIVES` holds them by the name
-params.yaml uses. The rivals are for points, where a box and a start are known.
+params.yaml uses. The rivals are for points, where a box and a start are known; splices are of pictures, and ours.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from ddgm.objectives.outliers import outliers, spliced
 
 
 class Training(Protocol):
@@ -25,12 +27,20 @@ class Training(Protocol):
     def energies(self, x: Tensor) -> Tensor: ...
     def slope(self, x: Tensor) -> Tensor: ...
     def normal(self, n: int) -> Tensor: ...
+    def uniform(self, shape: tuple[int, ...]) -> Tensor: ...
 
 
 def from_generator(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- = G(z), Eq. 12: the paper's. With `reuse_latent`, z is that of the generator's last update."""
     kept = pair.latent if row["reuse_latent"] else None
     return pair.sampled(pair.draw_latent() if kept is None else kept)
+
+
+def from_generator_and_splices(pair: Training, row: dict[str, Any]) -> Tensor:
+    """x- = G(z), and after them as many outliers (objectives/outliers.py) spliced of two of them each; ours."""
+    x = pair.sampled(pair.draw_latent())
+    n = outliers(row, x.shape[1])
+    return torch.cat([x, spliced(x[:, :n], x.roll(1, 1)[:, :n], pair.uniform((3,))[:, :n], row["offset"])], 1)
 
 
 def from_short_chains(pair: Training, row: dict[str, Any]) -> Tensor:
@@ -99,6 +109,7 @@ def langevin(
 
 NEGATIVES = {
     "generator": from_generator,
+    "spliced": from_generator_and_splices,
     "langevin": from_short_chains,
     "persistent": from_persistent_chains,
     "quadrature": from_quadrature,

@@ -17,6 +17,7 @@ from ddgm.examples import Examples, open_examples
 from ddgm.experiment import build, build_ensembles, scale_pixels
 from ddgm.generator import fix_statistics, prior
 from ddgm.negative_phase import NEGATIVES, importance_weights
+from ddgm.objectives.outliers import outlier_loss, outliers
 from ddgm.objectives.penalty import slopes_of, squared_norm
 
 # Compilation takes half a minute, at most once a machine and shape: trainings with less to do than so many updates of
@@ -70,12 +71,13 @@ class Pair:
         latent = torch.zeros(seeds, n, self.row["generator"]["latent"])
         others = torch.zeros(seeds, self.references, self.row["generator"]["latent"])
         data = torch.zeros(seeds, n, *self.shape)
+        # A tensor given twice would be traced as one argument.
+        negatives = torch.zeros(seeds, n + outliers(self.row["negative"], n), *self.shape)
         energy, generator = self.energy.flat, self.generator.flat
         weight = torch.tensor(0.0)
         self.generator_gradient = compiled(self.generator_gradient, generator, energy, latent, others)
-        # A tensor given twice would be traced as one argument.
-        self.energy_gradient = compiled(self.energy_gradient, energy, data.clone(), data, weight)
-        if self.row["negative"]["kind"] == "generator":
+        self.energy_gradient = compiled(self.energy_gradient, energy, negatives, data, weight)
+        if self.row["negative"]["kind"] in ("generator", "spliced"):
             self.generate = compiled(self.generate, generator, latent)
         elif self.row["negative"]["kind"] != "quadrature":
             self.energy_slope = compiled(self.energy_slope, energy, data)
@@ -185,11 +187,14 @@ class Pair:
         n = data.shape[1]
         importance = self.row["negative"].get("importance")
         weights = importance_weights(energies[:, n:].detach(), negatives, importance) if importance else None
-        from_data, from_samples = (energies + self.row["objective"]["offset"]).tensor_split([n], 1)
-        loss = self.objective.energy_loss(from_data, from_samples, weights)
+        row, beyond = self.row["negative"], x.shape[1] - outliers(self.row["negative"], n)
+        of_data, of_samples, of_outliers = (energies + self.row["objective"]["offset"]).tensor_split([n, beyond], 1)
+        loss = self.objective.energy_loss(of_data, of_samples, weights)
+        if beyond < x.shape[1]:
+            loss = loss + row["weight"] * outlier_loss(of_outliers, of_data, row["margin"])
         if penalised:
             loss = loss + penalty * squared_norm(slopes_of(energies, x))
-        return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:].detach().mean(1)
+        return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:beyond].detach().mean(1)
 
     def both_gradients(
         self, generator: Tensor, energy: Tensor, latent: Tensor, others: Tensor, data: Tensor, penalty: Tensor

@@ -25,6 +25,9 @@ KINDS_SHOWN = {
     "fig2": ("density",), "fig3": ("digits",), "fig4": ("images",), "compared": ("density", "digits", "images"),
     "traced": ("density",), "mixed": ("density",), "annealed": ("density", "digits", "images"),
 }  # fmt: skip
+# Where negative samples may come from, by what the data are.
+NEGATIVES_OF_POINTS = ("generator", "langevin", "persistent", "quadrature")
+NEGATIVES_OF_PICTURES = ("generator", "spliced")
 WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
@@ -244,8 +247,9 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             )
         if (row["objective"]["penalty"] > 0) != (row["objective"]["penalty_end"] > 0):
             yield f"{key}.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none"
-        if not planar and row["negative"]["kind"] != "generator":
-            yield f"{key}.negative.kind is '{row['negative']['kind']}', which is for points: write generator"
+        if row["negative"]["kind"] not in (fitting := NEGATIVES_OF_POINTS if planar else NEGATIVES_OF_PICTURES):
+            others = f"for {'pictures' if planar else 'points'}: allowed are {', '.join(fitting)}"
+            yield f"{key}.negative.kind is '{row['negative']['kind']}', which is {others}"
         if planar and row["flips"]:
             yield f"{key}.flips is true, and its data are points: write false"
         schedule, negative = row["schedule"], row["negative"]

@@ -109,7 +109,7 @@ def draw(table: Path, outputs: Sequence[Path], title: str) -> None:
             panel.add_patch(Rectangle((b - 0.5, a - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.8))
             if not drawn[a, b]:
                 continue
-            ink = "white" if scale(share[a, b]) > 0.6 else "black"
+            ink = "white" if scale(share[a, b]) > 0.8 else "black"  # whichever has the more contrast to the shade
             if share[a, b] == 0:
                 panel.text(b, a, "–", ha="center", va="center", size=8, color="#777777")
                 continue
