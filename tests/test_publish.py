@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -27,7 +28,14 @@ def publish(tmp_path, monkeypatch):
     write_page(tmp_path / "docs/data.md", "speed", "memory")
     write_page(tmp_path / "docs/clusters.md", "scale")
     write_page(
-        tmp_path / "docs/method.md", "training", "image_training", "determinism", "judges", "lines", "likelihoods"
+        tmp_path / "docs/method.md",
+        "training",
+        "image_training",
+        "determinism",
+        "judges",
+        "lines",
+        "further",
+        "likelihoods",
     )
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
     rows = [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))]
@@ -37,8 +45,9 @@ def publish(tmp_path, monkeypatch):
         "frechet": (2.0, 4.0),
         "frechet_floor": (0.5, 0.5),
         "crossed_8_2_by_3": (0.5, math.nan),
-        "between_8_2": (3, 6),
+        "coverage": (0.5, 0.75),
     }
+    digits |= {f"lines_{a}_{b}": (4, 2) for a, b in ((8, 2), (5, 2), (7, 4))}
     drawn = [("mnist", seed, metric, values[seed]) for metric, values in digits.items() for seed in (0, 1)]
     for name, table in (("four_spin", rows), ("mnist", drawn), ("celeba", [("celeba", 0, "spread", 0.9)])):
         write(table, results / f"metrics/{name}.csv")
@@ -52,6 +61,10 @@ def publish(tmp_path, monkeypatch):
         results,
         results / "metrics/claims.csv",
     )
+    passed = [("mnist", 0, 8, 2, 3, 0.5, 4), ("mnist", 0, 8, 2, 9, 0.5, 4), ("mnist", 1, 8, 2, 6, 1.0, 2)]
+    (results / "crossings").mkdir()
+    head = ["experiment", "seed", "from", "to", "between", "share", "paths"]
+    pd.DataFrame(passed, columns=head).to_csv(results / "crossings/mnist.csv", index=False)
     judged = results / "classifiers/mnist"
     judged.mkdir(parents=True)
     (judged / "accuracy.csv").write_text("dataset,seed,metric,value\nmnist,0,accuracy,0.994\nmnist,1,accuracy,0.992\n")
@@ -94,7 +107,8 @@ def test_digits_have_a_table_of_their_own_that_begins_with_what_training_digits_
     assert "| 0.500 |" in floor and "| 2 |" in measured and "| 3.000 ± 1.414 |" in measured
     method = (tmp_path / "docs/method.md").read_text()
     assert "| mnist | 2 | 99.30 ± 0.14 % | 99.20 % | 2 min |" in method
-    assert "| 0.500 in 1 of 2 | " in method and "| 3, 6; ; " in method
+    assert "| 0.500 in 1 of 2 of 6 | " in method and "| 3=9, 6; none, none; " in method
+    assert "| 0.625 ± 0.177 |" in method
     assert "| `mnist` | 50.5 ± 0.7 |" in method
 
 

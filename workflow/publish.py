@@ -13,7 +13,7 @@ are never copied.
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -118,19 +118,20 @@ def lines() -> str:
         passed = pd.read_csv(DOCS / f"results/paper/crossings/{experiment.name}.csv")
         shares = tables.cells(values, [f"crossed_{a}_{b}_by_{by}" for a, b, by in EXAMPLES])
         counts = [int(values[f"lines_{a}_{b}"].sum()) for a, b, _ in EXAMPLES]
-        most = [", ".join(most_between(passed, a, b)) for a, b, _ in EXAMPLES]
+        most = [", ".join(most_between(passed, a, b, values.index)) for a, b, _ in EXAMPLES]
         rows.append(
             [experiment.label, *(f"{share} of {n}" for share, n in zip(shares, counts, strict=True)), "; ".join(most)]
         )
     return Table(["experiment", *head, "most often between, in each"], rows).markdown()
 
 
-def most_between(passed: pd.DataFrame, a: int, b: int) -> list[str]:
+def most_between(passed: pd.DataFrame, a: int, b: int, seeds: Iterable[int]) -> list[str]:
     """The digit that most lines from a to b pass, seed by seed: all of them where several are passed alike."""
     told = []
-    for _, between in passed[(passed["from"] == a) & (passed["to"] == b)].groupby("seed"):
-        first = between[between["share"] == between["share"].max()]
-        told.append("=".join(str(digit) for digit in first["between"]) if first["share"].max() > 0 else "none")
+    for seed in seeds:
+        between = passed[(passed["seed"] == seed) & (passed["from"] == a) & (passed["to"] == b)]
+        most = between[(between["share"] == between["share"].max()) & (between["share"] > 0)]
+        told.append("=".join(map(str, most["between"])) or "none")
     return told
 
 
