@@ -27,16 +27,8 @@ def publish(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/data.md", "speed", "memory")
     write_page(tmp_path / "docs/clusters.md", "scale")
-    write_page(
-        tmp_path / "docs/method.md",
-        "training",
-        "image_training",
-        "determinism",
-        "judges",
-        "lines",
-        "further",
-        "likelihoods",
-    )
+    of_method = ("training", "image_training", "determinism", "judges", "lines", "further", "likelihoods")
+    write_page(tmp_path / "docs/method.md", *of_method)
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")
     rows = [("four_spin", seed, "kl_data_model", value) for seed, value in ((0, 1.0), (1, 2.0))]
     rows += [("four_spin", seed, "kl_data_generator", value) for seed, value in ((0, 1.0), (1, math.inf))]

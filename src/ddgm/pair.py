@@ -184,10 +184,10 @@ class Pair:
         penalised = self.row["objective"]["penalty"] > 0
         x = torch.cat([data, negatives], 1).requires_grad_(penalised)
         energies = self.energy(x, parameters)
-        n = data.shape[1]
-        importance = self.row["negative"].get("importance")
+        row, n = self.row["negative"], data.shape[1]
+        importance = row.get("importance")
         weights = importance_weights(energies[:, n:].detach(), negatives, importance) if importance else None
-        row, beyond = self.row["negative"], x.shape[1] - outliers(self.row["negative"], n)
+        beyond = x.shape[1] - outliers(row, n)
         of_data, of_samples, of_outliers = (energies + self.row["objective"]["offset"]).tensor_split([n, beyond], 1)
         loss = self.objective.energy_loss(of_data, of_samples, weights)
         if beyond < x.shape[1]:
