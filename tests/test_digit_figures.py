@@ -12,9 +12,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddgm.errors import UserError
-from ddgm.figures import fig3_crossings, fig3_energies, fig3_neighbours, fig3_steps, ridges
+from ddgm.figures import fig3_crossings, fig3_energies, fig3_named, fig3_neighbours, fig3_steps, ridges
 
-FIGURES = {"steps": fig3_steps, "crossings": fig3_crossings, "neighbours": fig3_neighbours, "energies": fig3_energies}
+FIGURES = {
+    "steps": fig3_steps,
+    "named": fig3_named,
+    "crossings": fig3_crossings,
+    "neighbours": fig3_neighbours,
+    "energies": fig3_energies,
+}
 SHOWN = ("test", "samples", "letters", "inverted", "noise")
 
 
@@ -31,6 +37,12 @@ def evidence_of(seeds: int = 2, rows: int = 3, steps: int = 5, side: int = 8, n:
         "step_class": stream.integers(0, 10, (seeds, rows, steps)),
         "step_confidence": stream.uniform(0.3, 1, (seeds, rows, steps)).astype(np.float32),
         "step_energy": stream.normal(2, 3, (seeds, rows, steps)).astype(np.float32),
+        "named": np.array([[8, 2, 3], [5, 2, 3], [7, 4, 9]]),
+        "named_counts": np.array([rows, 1, 0]),
+        "named_lines": pictures(3, rows, steps),
+        "named_class": stream.integers(0, 10, (3, rows, steps)),
+        "named_confidence": stream.uniform(0.3, 1, (3, rows, steps)).astype(np.float32),
+        "named_energy": stream.normal(2, 3, (3, rows, steps)).astype(np.float32),
         "samples": pictures(seeds, n),
         "neighbours": pictures(seeds, n),
         "neighbour_distance": stream.uniform(2, 8, (seeds, n + 30)).astype(np.float32),
@@ -84,6 +96,8 @@ def draw(name: str, folder: Path, outputs: list[Path], arrays: dict[str, np.ndar
     if name == "steps":
         seeds, _, steps = arrays["step_class"].shape
         inputs.append(write_paths(folder, seeds, steps))
+    if name == "named":
+        inputs.append(write_crossings(folder))
     FIGURES[name].draw(*inputs, outputs, "digits")
 
 
@@ -120,12 +134,12 @@ def test_a_figure_drawn_twice_is_the_same_to_the_byte(tmp_path):
     script += f"test_digit_figures.draw_all(pathlib.Path({str(tmp_path / 'there')!r})); "
     script += "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", script], check=True)
-    assert len(here) == 8
+    assert len(here) == 2 * len(FIGURES)
     for path in here:
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize("name", ["steps", "neighbours", "energies"])
+@pytest.mark.parametrize("name", ["steps", "named", "neighbours", "energies"])
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -227,6 +241,32 @@ def test_the_papers_examples_are_framed_in_both_directions(tmp_path, drawn):
     assert cells == {(8, 2), (2, 8), (5, 2), (2, 5), (7, 4), (4, 7)}
 
 
+def test_the_papers_lines_are_drawn_where_there_are_any_beside_the_shares_of_all(tmp_path, drawn):
+    figure = drawn("named", write_evidence(tmp_path, evidence_of()), write_crossings(tmp_path))
+    words = words_of(figure)
+    assert "8 to 2 by way of 3, says the paper. Of our lines: 30 ± 14 %" in words
+    assert "7 to 4 by way of 9, says the paper. Of our lines: none drawn" in words
+    assert words.count("no line joins 7 and 4") == 1
+    assert [len(panel.images) for panel in figure.axes if panel.images] == [3, 1]
+    bars = next(panel for panel in figure.axes if panel.containers)
+    heights = dict(
+        zip(
+            [label.get_text() for label in bars.get_xticklabels()],
+            [bar.get_height() for bar in bars.patches],
+            strict=True,
+        )
+    )
+    assert heights == pytest.approx({"0": 0, "1": 0, "3": 0.3, "4": 0, "5": 0, "6": 0.05, "7": 0, "9": 0})
+
+
+def test_of_a_long_line_eleven_pictures_are_shown_with_both_ends(tmp_path, drawn):
+    arrays = evidence_of(steps=21)
+    arrays["named_class"][:] = np.arange(21) % 10
+    arrays["named_confidence"][:] = 1
+    words = words_of(drawn("named", write_evidence(tmp_path, arrays), write_crossings(tmp_path)))
+    assert [word for word in words if len(word) == 1][:11] == [str(step % 10) for step in range(0, 21, 2)]
+
+
 def test_the_share_of_near_samples_is_measured_by_test_digits():
     bound, near = fig3_neighbours.near_share(np.array([[0.5, 5, 6, 7], [0.1, 0.2, 6, 7]]), np.linspace(1, 101, 101))
     assert bound == pytest.approx(2.0)
@@ -296,6 +336,12 @@ def test_arrays_of_another_form_are_refused_by_name(tmp_path, name, array, value
     with pytest.raises(UserError, match=r"digits\.npz.*" + words):
         draw(name, tmp_path, [tmp_path / "out.png"], arrays if value is None else arrays | {array: value})
     assert not (tmp_path / "out.png").exists()
+
+
+def test_named_lines_of_another_form_are_refused(tmp_path):
+    arrays = evidence_of() | {"named_class": np.zeros((3, 3, 4), np.int64)}
+    with pytest.raises(UserError, match=r"'named_class'.*steps=5"):
+        draw("named", tmp_path, [tmp_path / "out.png"], arrays)
 
 
 def test_two_steps_are_refused(tmp_path):

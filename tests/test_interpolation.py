@@ -96,6 +96,18 @@ def test_the_summary_is_of_the_worst_step_and_of_the_papers_three_pairs():
     assert not any(step == 0 and metric == "pixel_step" for _, step, metric, _ in rows)
 
 
+def test_the_lines_that_the_paper_names_are_the_first_ones_from_its_first_digit_to_its_second():
+    images = torch.cat([line(4, 9, 7), line(8, 3, 2), line(2, 6, 8), line(1, 1, 0), line(8, 9, 2), line(8, 1, 2)])
+    path = interpolation.look(images, Ink(), Brightness(), (0.0, 1.0))
+    found = interpolation.named_lines(path, 1.0, (3, 1, 2, 2))
+    assert found["named"].tolist() == [[8, 2, 3], [5, 2, 3], [7, 4, 9]] and found["named_counts"].tolist() == [3, 0, 1]
+    assert found["named_class"][0].tolist() == [[8, 3, 2], [8, 6, 2], [8, 9, 2]]
+    assert found["named_class"][2].tolist() == [[7, 9, 4], [0, 0, 0], [0, 0, 0]]
+    assert (found["named_lines"][..., 0, 0, 0] == found["named_class"]).all()
+    np.testing.assert_allclose(found["named_energy"][0, 1], np.array([32, 24, 8]) / 255 - 1, rtol=1e-5)
+    assert found["named_confidence"][0] == pytest.approx(0.9) and (found["named_confidence"][1] == 0).all()
+
+
 def test_what_no_path_joins_has_no_summary():
     empty = torch.empty(0, 3, 1, 2, 2, dtype=torch.uint8)
     assert interpolation.seen_along(empty, Ink(), Brightness(), (0.0, 1.0)) == {}
@@ -103,3 +115,5 @@ def test_what_no_path_joins_has_no_summary():
     assert all(np.isnan(value) for name, value in found.items() if not name.startswith("lines_"))
     assert {"path_confidence_z", "crossed_8_2_by_3_pixels", "between_7_4"} < set(found)
     assert list(interpolation.along({}, 0.0)) == []
+    named = interpolation.named_lines(None, 0.0, (3, 1, 2, 2))
+    assert not named["named_counts"].any() and named["named_lines"].shape == (3, interpolation.SHOWN, 3, 1, 2, 2)

@@ -20,8 +20,8 @@ import pandas as pd
 
 import tables
 from ddgm import parameters
-from ddgm.figures.fig3_crossings import EXAMPLES
 from ddgm.figures.registry import PHOTOGRAPHS
+from ddgm.paper import DIGITS_BETWEEN
 from pictures import reduced
 from tables import PLANAR, Measured, Table, measured_experiments
 
@@ -111,14 +111,14 @@ def likelihoods() -> str:
 
 def lines() -> str:
     """What lies between the paper's three pairs of digits, in the published experiments."""
-    head = [f"{a} to {b} by way of {by}" for a, b, by in EXAMPLES]
+    head = [f"{a} to {b} by way of {by}" for a, b, by in DIGITS_BETWEEN]
     rows = []
     for experiment in of_kind("digits"):
         values = experiment.values
         passed = pd.read_csv(DOCS / f"results/paper/crossings/{experiment.name}.csv")
-        shares = tables.cells(values, [f"crossed_{a}_{b}_by_{by}" for a, b, by in EXAMPLES])
-        counts = [int(values[f"lines_{a}_{b}"].sum()) for a, b, _ in EXAMPLES]
-        most = [", ".join(most_between(passed, a, b, values.index)) for a, b, _ in EXAMPLES]
+        shares = tables.cells(values, [f"crossed_{a}_{b}_by_{by}" for a, b, by in DIGITS_BETWEEN])
+        counts = [int(values[f"lines_{a}_{b}"].sum()) for a, b, _ in DIGITS_BETWEEN]
+        most = [", ".join(most_between(passed, a, b, values.index)) for a, b, _ in DIGITS_BETWEEN]
         rows.append(
             [experiment.label, *(f"{share} of {n}" for share, n in zip(shares, counts, strict=True)), "; ".join(most)]
         )

@@ -15,10 +15,10 @@ from ddgm.errors import UserError
 from ddgm.figures.experiment_table import read_experiment
 from ddgm.figures.inches import page_of
 from ddgm.figures.style import look, save
+from ddgm.paper import DIGITS_BETWEEN
 
 CLASSES = 10
 COLUMNS = ["experiment", "seed", "from", "to", "between", "share"]
-EXAMPLES = ((8, 2, 3), (5, 2, 3), (7, 4, 9))  # the paper's: from, to, between
 COLOURS = matplotlib.colormaps["Blues"]
 FRAME = "#ee7733"
 
@@ -71,7 +71,7 @@ def percent(shares: np.ndarray) -> str:
 def note_of(shares: np.ndarray) -> str:
     """What each of the paper's examples comes to; `shares` (S, a, b, c)."""
     measured = []
-    for a, b, c in EXAMPLES:
+    for a, b, c in DIGITS_BETWEEN:
         there, back = shares[:, a, b, c], shares[:, b, a, c]
         # A table that counts each line both ways says the same twice.
         words = (
@@ -116,7 +116,7 @@ def draw(table: Path, outputs: Sequence[Path], title: str) -> None:
             panel.text(b, a + 0.04, f"{digit[a, b]}", ha="center", va="baseline", size=9, weight="bold", color=ink)
             small = f"{100 * share[a, b]:.0f}" if share[a, b] >= 0.01 else "<1"
             panel.text(b, a + 0.34, small, ha="center", va="baseline", size=6, color=ink)
-        for a, b, _ in EXAMPLES:
+        for a, b, _ in DIGITS_BETWEEN:
             for row, column in ((a, b), (b, a)):
                 box = (column - 0.46, row - 0.46)
                 panel.add_patch(Rectangle(box, 0.92, 0.92, fill=False, edgecolor=FRAME, linewidth=1.6, zorder=3))

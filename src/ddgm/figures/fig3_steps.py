@@ -96,17 +96,25 @@ def tile_middles(steps: int, width: int) -> np.ndarray:
     return inside.mean(1) + 0.5
 
 
-def _draw_rows(canvas: Axes, arrays: Mapping[str, np.ndarray], pixel: float, dpi: float) -> None:
+def energy_scale(energy: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest energy that rows show, which have 0 between them."""
+    return min(energy.min(initial=0), 0.0), max(energy.max(initial=0), 0.0)
+
+
+def draw_rows(
+    canvas: Axes, arrays: Mapping[str, np.ndarray], scale: tuple[float, float], pixel: float, dpi: float
+) -> None:
     """Row by row the pictures, below them their classes and their energies, on a `canvas` in inches downwards.
 
     arrays  those of one seed: interpolations (rows, steps, 1, H, W), step_* (rows, steps)
+    scale   the energies, nats, that the rows show
     """
     images, energy = arrays["interpolations"], arrays["step_energy"]
     rows, steps, _, height, width = images.shape
     middles, wide, high = tile_middles(steps, width) * pixel, width * pixel, height * pixel
     pitch = row_pitch(height, pixel, dpi)
     strange = between(arrays["step_class"])
-    low, top = min(energy.min(), 0.0), max(energy.max(), 0.0)
+    low, top = scale
     for row in range(rows):
         above = row * pitch
         # "none" is whole dots in the PNG, and in the PDF the pixels themselves.
@@ -130,6 +138,17 @@ def _draw_rows(canvas: Axes, arrays: Mapping[str, np.ndarray], pixel: float, dpi
         zero, *line = lowest - TRACE * (np.array([0, *energy[row]]) - low) / max(top - low, 1e-12)
         canvas.plot([0, PICTURES], [zero, zero], color="#bbbbbb", linewidth=0.4, zorder=1)
         canvas.plot(middles, line, color=SAMPLES, linewidth=0.8, marker="o", markersize=1.3, markeredgewidth=0)
+    canvas.set(xlim=(0, PICTURES), ylim=(rows * pitch, 0))
+    canvas.set_axis_off()
+
+
+def whole_dots_of(images: np.ndarray) -> tuple[float, float]:
+    """Inches for a pixel of `images` (rows, steps, 1, H, W), a row of which fills PICTURES, and the dots per inch.
+
+    Each pixel becomes a whole number of dots; the dots per inch follow from it and lie near DPI.
+    """
+    pixel = PICTURES / interpolation_picture(images[:1]).shape[1]
+    return pixel, max(1, round(pixel * DPI)) / pixel
 
 
 def row_pitch(height: int, pixel: float, dpi: float) -> float:
@@ -178,28 +197,23 @@ def draw(evidence: Path, table: Path, outputs: Sequence[Path], title: str) -> No
     arrays, rows = read_steps(evidence), read_paths(table)
     seeds, count, _, _, height, _ = arrays["interpolations"].shape
     first = {name: array[0] for name, array in arrays.items() if name != "source"}
-    across = interpolation_picture(first["interpolations"][:1]).shape[1]
-    # Each pixel becomes a whole number of dots; the dots per inch follow from it and lie near DPI.
-    pixel = PICTURES / across
-    dpi = max(1, round(pixel * DPI)) / pixel
+    pixel, dpi = whole_dots_of(first["interpolations"])
     block = count * row_pitch(height, pixel, dpi)
     metrics = [metric for metric in MEASURES if rows.empty or (rows["metric"] == metric).any()]
     above = TITLE + 0.03
     panel_high = max(PANEL, (block - LEGEND - 0.16) / len(metrics) - above - BELOW)
     body = max(block, LEGEND + 0.16 + len(metrics) * (above + panel_high + BELOW))
-    energy = first["step_energy"]
+    scale = energy_scale(first["step_energy"])
     note = (
         f"Left: {first_of(seeds)}, {trained_on(arrays['source'])}. Under each picture the classifier's digit: grey "
         f"below a confidence of {UNSURE:g}, on purple if it is the digit of neither end. Below them the energy, all "
-        f"rows on one scale from {signed(min(energy.min(), 0))} to {signed(max(energy.max(), 0))} nats; grey line: 0, "
+        f"rows on one scale from {signed(scale[0])} to {signed(scale[1])} nats; grey line: 0, "
         "the test set's mean. Right: means over all pairs; line and band: mean ± sd over seeds."
     )
     with look():
         figure, place = page_of(f"{title}: lines in z, with each step's class and energy", body, note, dpi)
         canvas = place(EDGE, 0, PICTURES, block)
-        _draw_rows(canvas, first, pixel, dpi)
-        canvas.set(xlim=(0, PICTURES), ylim=(block, 0))
-        canvas.set_axis_off()
+        draw_rows(canvas, first, scale, pixel, dpi)
         left = EDGE + PICTURES + NUMBERS
         for number, metric in enumerate(metrics):
             down = LEGEND + number * (above + panel_high + BELOW) + above

@@ -43,6 +43,7 @@ FIGURES = {
     "fig2_curves": Figure("traced", ("traces", "history"), category="Training"),
     "fig3": Figure("fig3", ("samples",), each=True),
     "fig3_steps": Figure("fig3", ("evidence", "interpolations"), each=True),
+    "fig3_named": Figure("fig3", ("evidence", "crossings"), each=True),
     "fig3_crossings": Figure("fig3", ("crossings",), each=True),
     "fig3_neighbours": Figure("fig3", ("evidence",), each=True),
     "fig3_energies": Figure("fig3", ("evidence",), each=True),

@@ -190,8 +190,8 @@ def evaluate(
     """Measure every seed of a digit experiment; `samples` is the npz that Figure 3 is drawn from.
 
     targets: `metrics`, `interpolations` and `crossings`, tidy tables, and `evidence`, the npz that figures are drawn
-    from. Its arrays have the seeds first, but for `source`, `heldout_distance`, `inputs`, `input_kinds` and
-    `gradients`, which are of the first seed.
+    from. Its arrays have the seeds first, but for `source` and `heldout_distance`, and for those of the first seed
+    alone: `inputs`, `input_kinds`, `gradients` and the lines that the paper names (`named*`).
     """
     row = describe(directory)["row"]
     judge = classifier.load(judge_directory)
@@ -210,7 +210,10 @@ def evaluate(
         passed = interpolation.crossing_rows(*interpolation.crossings_of(found.paths))
         tables["crossings"] += [(experiment, seed, *line) for line in passed]
         arrays.append(arrays_of(found, energy, judge, lines, digits.pool, row["range"]))
-        of_first = of_first or slopes_at_inputs(energy, found.inputs, row["range"])
+        if not of_first:
+            of_line = (settings["steps"], *lines.shape[2:])
+            of_first = slopes_at_inputs(energy, found.inputs, row["range"])
+            of_first |= interpolation.named_lines(found.paths.get(interpolation.Z), found.energy_data, of_line)
     for name, columns in (("metrics", COLUMNS), ("interpolations", PATHS), ("crossings", CROSSINGS)):
         write(tables[name], targets[name], columns)
     stacked = {name: np.stack([some[name] for some in arrays]) for name in arrays[0]} | of_first

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ddgm.classifier import CLASSES, Classifier
 from ddgm.experiment import scale_pixels
 from ddgm.generator import Generator
+from ddgm.paper import DIGITS_BETWEEN
 from ddgm.sampling import energies, interpolate, to_pixels
 
 Z, PIXELS = "z", "pixels"
 SURE = 0.5  # the classifier's probability at which a digit counts as passed
-EXAMPLES = ((8, 2, 3), (5, 2, 3), (7, 4, 9))  # the paper's: two ends, and what it sees between them
+SHOWN = 3  # lines that a figure shows of each two digits that the paper names
 LINES_A_BATCH = 10  # few beside the fresh z that batch norm takes its statistics from, as in Figure 3
 
 
@@ -143,13 +144,46 @@ def summary(paths: dict[str, Path], energy_data: float) -> dict[str, float]:
         }
         joined, passed = crossings_of(paths, kind)
         end = "" if kind == Z else f"_{kind}"
-        for a, b, between in EXAMPLES:
+        for a, b, between in DIGITS_BETWEEN:
             lines = joined[a, b]
             values[f"crossed_{a}_{b}_by_{between}{end}"] = float(passed[a, b, between] / lines) if lines else np.nan
             if kind == Z:
                 values[f"lines_{a}_{b}"] = float(lines)
                 values[f"between_{a}_{b}"] = float(passed[a, b].argmax()) if passed[a, b].any() else np.nan
     return values
+
+
+def named_lines(path: Path | None, energy_data: float, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The first SHOWN lines between each two digits that the paper names, from its first to its second.
+
+    `shape` (steps, C, H, W) is that of a line. Where there are fewer lines `named_lines` (3, SHOWN, steps, C, H, W) and
+    what is seen on them, (3, SHOWN, steps), is 0; `named_counts` (3,) says how many there are, `named` (3, 3) what the
+    paper names: one end, the other, the digit between.
+    """
+    block = (len(DIGITS_BETWEEN), SHOWN)
+    images, digit = torch.zeros(*block, *shape, dtype=torch.uint8), torch.zeros(*block, shape[0], dtype=torch.int64)
+    confidence, energy = torch.zeros(*block, shape[0]), torch.zeros(*block, shape[0])
+    counts = np.zeros(len(DIGITS_BETWEEN), np.int64)
+    for pair, (a, b, _) in enumerate(DIGITS_BETWEEN if path else ()):
+        start, end = path.digit[:, 0], path.digit[:, -1]
+        found = torch.nonzero((start == a) & (end == b) | (start == b) & (end == a)).flatten()[:SHOWN].tolist()
+        counts[pair] = len(found)
+        for line, at in enumerate(found):
+            for kept, seen in (
+                (images, path.images),
+                (digit, path.digit),
+                (confidence, path.confidence),
+                (energy, path.energy - energy_data),
+            ):
+                kept[pair, line] = seen[at] if start[at] == a else seen[at].flip(0)
+    return {
+        "named": np.array(DIGITS_BETWEEN),
+        "named_counts": counts,
+        "named_lines": images.numpy(),
+        "named_class": digit.numpy(),
+        "named_confidence": confidence.numpy(),
+        "named_energy": energy.numpy(),
+    }
 
 
 def measure(
