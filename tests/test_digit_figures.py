@@ -13,6 +13,7 @@ from PIL import Image
 
 from ddgm.errors import UserError
 from ddgm.figures import fig3_crossings, fig3_energies, fig3_named, fig3_neighbours, fig3_steps, ridges
+from ddgm.figures.style import not_to_be_published, trained_on
 
 FIGURES = {
     "steps": fig3_steps,
@@ -181,6 +182,24 @@ def test_every_pixel_of_a_digit_becomes_a_whole_block_of_dots(tmp_path, name):
     high, wide = block.shape[:2]
     rows, columns = np.nonzero((picture == block[0, 0]).all(2))
     assert any(np.array_equal(picture[r : r + high, c : c + wide], block) for r, c in zip(rows, columns, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("original files", "trained on the original files"),
+        ("computed", "trained on computed"),
+        ("subset: 20 of 100 faces", "trained on a subset (20 of 100 faces)"),
+        ("drawn by code: 600 pictures, seed 0", "trained on a stand-in, drawn by code (600 pictures, seed 0)"),
+    ],
+)
+def test_what_a_pair_was_trained_on_is_said_in_words(source, words):
+    assert trained_on(np.array(source)) == words
+
+
+def test_photographs_are_said_not_to_be_published_and_drawn_pictures_are_not():
+    assert "not to be published" in not_to_be_published(np.array("subset: 20 faces"), "pictures")
+    assert not_to_be_published(np.array("drawn by code: 600 pictures, seed 0"), "pictures") == ""
 
 
 def test_a_digit_between_is_that_of_neither_end():

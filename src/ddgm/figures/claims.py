@@ -311,8 +311,9 @@ def traces(
         lists = {name: [experiment for experiment in tables if datasets[experiment] == name] for name in sets}
         heights = [max(1.25, 0.2 + sum(0.04 + 0.1 * len(labels[shorts[e]]) for e in lists[name])) for name in sets]
         note = (
-            "Lines: mean over seeds, bands ± sd. ▲ a test asks for at least this, ▼ for at most this, at the step it "
-            "stands beside; filled: the mean meets it, hollow: it does not."
+            "Lines: mean over seeds, bands ± sd. ▲ a test asks for at least this, ▼ for at most this, of the line of "
+            "its colour, at its last step (its first, if it stands on the left); filled: the mean meets it, hollow: it "
+            "does not."
         )
         figure, place = _page(read, top + sum(heights) + below * len(sets) + 0.14, note)
         limits = {}

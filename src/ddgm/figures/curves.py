@@ -54,7 +54,7 @@ def _draw_experiment(upper: Axes, lower: Axes, history: pd.DataFrame) -> None:
     plot_seeds(upper, history, "energy_samples", SAMPLES)
     plot_seeds(upper, history, "energy_data", DATA)
     upper.tick_params(labelbottom=False)
-    if history["entropy"].notna().any():
+    if history["entropy"].fillna(0).any():
         plot_seeds(lower, history, "entropy", ENTROPY)
     else:
         lower.text(0.5, 0.5, "no entropy term", transform=lower.transAxes, ha="center", va="center", size=6)
@@ -69,7 +69,8 @@ def draw(histories: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """For each experiment E(x+) and E(x-) against the step, all seeds thin and their mean thick; entropy below.
 
     `histories` maps a name to its csv with the columns seed, step, energy_data, energy_samples, entropy (energies
-    in nats; an entropy without any value means that there is none). Raises UserError for other tables.
+    in nats; an entropy without any value, or of 0 throughout, means that there is none). Raises UserError for other
+    tables.
     """
     if not histories:
         raise UserError("the learning curves have no experiment to draw; name at least one")

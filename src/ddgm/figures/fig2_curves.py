@@ -71,7 +71,7 @@ def draw(
                 lower.set_ylabel("energy", size=7)
             if number + columns >= len(tables):
                 lower.set_xlabel("training step", size=7)
-        meanings = [*DIVERGENCES.values(), ("E(x⁺), training data", DATA), ("E(x⁻), samples", SAMPLES)]
+        meanings = [*DIVERGENCES.values(), ("below: E(x⁺), data", DATA), ("E(x⁻), samples", SAMPLES)]
         figure.legend(
             [Line2D([], [], color=colour, linewidth=1.2) for _, colour in meanings],
             [words for words, _ in meanings],

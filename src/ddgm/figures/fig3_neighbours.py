@@ -18,6 +18,7 @@ from ddgm.figures.style import (
     grid,
     look,
     mosaic,
+    not_to_be_published,
     read_arrays,
     require_images,
     save,
@@ -44,7 +45,7 @@ class Kind:
     wide: float  # inches for a row of pictures
     largest: float  # inches, a picture
     below: bool  # whether the distances stand below the pictures, or right of them
-    warning: str = ""  # what the small print says beside
+    photographs: bool = False  # whether the data may be photographs
 
 
 DIGITS = Kind("training digit", "test digits", 1, across=10, wide=3.0, largest=0.4, below=False)
@@ -125,11 +126,12 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str, kind: Kind = DIGIT
         left, key_at, top, high = EDGE + max(across * pixel, 1.5) + NUMBERS, 0, LEGEND, body - LEGEND - AXIS
     bound, near = near_share(distances, heldout)
     spread = f"\u00a0±\u00a0{100 * near.std(ddof=1):.1f}" if seeds > 1 else ""
+    warning = not_to_be_published(arrays["source"], "pictures of the training data") if kind.photographs else ""
     note = (
         f"Pictures: {first_of(seeds)}, {trained_on(arrays['source'])}; samples as they came, none chosen; below each "
         f"pair its distance, Euclidean, with pixels from 0 to 1. Dashed: 1 % of the {kind.heldout} are nearer to a "
         f"{kind.data} than this, and of the samples {100 * near.mean():.1f}{spread}\u00a0%. Memorised samples "
-        f"would lie at 0.{kind.warning}"
+        f"would lie at 0.{warning}"
     )
     with look():
         figure, place = page_of(f"{title}: samples (above) and the {kind.data}s nearest to them", body, note)

@@ -25,10 +25,12 @@ from ddgm.figures.style import (
     first_of,
     look,
     mosaic,
+    not_to_be_published,
     read_arrays,
     require_images,
     save,
     trained_on,
+    width_of,
 )
 
 KINDS = {"test": ("held-out", DATA), "samples": ("sample", SAMPLES), "noise": ("noise", ENERGY)}
@@ -113,7 +115,8 @@ def _draw_plane(
     across, down = ((arrays["slice_places"] - [a[0], b[0]]) / [a[-1] - a[0], b[-1] - b[0]]).T
     places = np.stack([across * PLANE, (1 - down) * high], 1)
     size = arrays["slice_corners"].shape[-1] * pixel
-    card = np.array([size, size + CARD])
+    # As wide as the picture, or as the longest of the words below.
+    card = np.array([max(size, *(width_of(words, 6) + 0.04 for words, _ in KINDS.values())), size + CARD])
     corners = pinned(places, card, np.array([PLANE, high]))
     # In inches, above the plane and below the pictures.
     pins = place(EDGE, top, PLANE, high)
@@ -127,7 +130,7 @@ def _draw_plane(
         pin.set(xticks=[], yticks=[])
         pin.spines[:].set_visible(False)
         pin.text(0.5, 0.03 / card[1], words, transform=pin.transAxes, ha="center", va="baseline", size=6)
-        shown = place(EDGE + left, top + above, size, size)
+        shown = place(EDGE + left + (card[0] - size) / 2, top + above, size, size)
         shown.imshow(picture.transpose(1, 2, 0), interpolation="none", aspect="auto")
         shown.set_axis_off()
     bar = panel.figure.colorbar(
@@ -212,8 +215,8 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str) -> None:
     note = (
         f"{first_of(len(arrays['energy_test'])).capitalize()}, {trained_on(arrays['source'])}; pictures as they came, "
         f"none chosen. (a) The plane through three pictures, which lie at the dots; its colours, and the energies in "
-        f"(b), are on a scale that is {axis_in_words(linear)}. (b) Gradient descent of E from pictures of three kinds; "
-        "below each picture its energy. Shows pictures of the held-out data: not to be published."
+        f"(b), are on one scale, {axis_in_words(linear)}. (b) Gradient descent of E from pictures of three kinds; "
+        f"below each picture its energy.{not_to_be_published(arrays['source'], 'pictures of the held-out data')}"
     )
     with look():
         figure, place = page_of(f"{title}: the energy among pictures", body, note, dpi)

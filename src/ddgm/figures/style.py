@@ -30,6 +30,7 @@ SAMPLES = "#0066aa"
 ENERGY = "#555555"
 ENTROPY = "#117755"
 SMALL_PRINT = "#555555"
+DRAWN = "drawn by code"  # how the source of pictures begins that are no photographs
 
 
 @contextmanager
@@ -73,7 +74,15 @@ def first_of(seeds: int) -> str:
 
 def trained_on(source: np.ndarray) -> str:
     """In words, which data a drawn pair was trained on; `source` is the npz's text."""
-    return f"trained on {source}" if str(source) != "original files" else "trained on the original files"
+    kind, _, what = str(source).partition(": ")
+    if not what:
+        return f"trained on {'the ' if kind == 'original files' else ''}{source}"
+    return f"trained on {'a subset' if kind == 'subset' else 'a stand-in, ' + kind} ({what})"
+
+
+def not_to_be_published(source: np.ndarray, pictures: str) -> str:
+    """What stands below a figure that shows `pictures`, unless they were drawn by code: CelebA's terms forbid it."""
+    return "" if str(source).startswith(DRAWN) else f" Shows {pictures}: not to be published."
 
 
 def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colours: bool = False) -> None:
