@@ -59,10 +59,6 @@ def said(capsys):
         ("draw claim mcmc_mixes --branch toy", "has no entry 'mcmc_mixes': did you mean 'mcmc_mixes_badly'?"),
         ("draw claim mcmc_mixes_badly --branch toy", "metrics/claims.csv is missing: make it with 'ddgm judge'"),
         ("draw fig2_extended --branch toy", "toy_four_spin.npz is missing: make it with 'ddgm sample toy_four_spin'"),
-        (
-            "evaluate toy_four_spun --branch toy",
-            "experiments has no entry 'toy_four_spun': did you mean 'toy_four_spin'?",
-        ),
         ("train toy_four_spin --branch tiny", "there is no branch 'tiny': allowed are paper, toy"),
     ],
 )

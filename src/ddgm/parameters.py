@@ -144,13 +144,12 @@ def choose_branch(parameters: dict[str, Any], branch: str | None, experiment: st
     """The branch that was asked for, else the one that shows the experiment, else `paper`."""
     if branch and branch not in BRANCHES:
         raise UserError(f"there is no branch '{branch}'{nearest(branch, list(BRANCHES))}")
-    if experiment:
-        select(parameters, f"experiments.{experiment}")
     return branch or (branch_of(parameters, experiment) if experiment else "paper")
 
 
 def branch_of(parameters: dict[str, Any], experiment: str) -> str:
     """The first branch that shows an experiment."""
+    select(parameters, f"experiments.{experiment}")
     for branch in parameters["branches"]:
         if experiment in experiments(parameters, branch):
             return branch
