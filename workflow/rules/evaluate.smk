@@ -245,6 +245,7 @@ rule search_digits:
     """The same for the recipes of MNIST."""
     input:
         "results/paper/searches/digits.csv",
+        "results/paper/searches/settings.csv",
         "results/paper/searches/outliers.csv",
 
 
