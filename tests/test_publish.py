@@ -27,6 +27,7 @@ def publish(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/data.md", "speed", "memory")
     write_page(tmp_path / "docs/clusters.md", "scale")
+    write_page(tmp_path / "docs/sharing.md", "sharing")
     of_method = ("training", "image_training", "determinism", "judges", "lines", "further", "likelihoods")
     write_page(tmp_path / "docs/method.md", *of_method)
     shutil.copytree(ROOT / "docs/results/benchmarks", tmp_path / "docs/results/benchmarks")

@@ -266,6 +266,7 @@ TABLES = [
     (DOCS / "method.md", image_training),
     (DOCS / "method.md", determinism),
     (DOCS / "clusters.md", scale),
+    (DOCS / "sharing.md", sharing),
 ]
 
 
