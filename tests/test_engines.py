@@ -387,7 +387,7 @@ def test_a_deleted_figure_is_restored_or_drawn_alone(work):
 
 
 def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):
-    stages = {"draw_fig3-toy-toy_digits", "draw_fig3_steps-toy-toy_digits"}
+    stages = {f"draw_{figure}-toy-toy_digits" for figure in ("fig3", "fig3_steps", "fig3_named")}
     stages |= {f"draw_fig4_lines-toy-{name}" for name in ("toy_faces", "toy_rooms")}
     edit_module(work, "fig3")
     assert work.changed() == stages
