@@ -164,18 +164,15 @@ def named_lines(path: Path | None, energy_data: float, shape: tuple[int, ...]) -
     images, digit = torch.zeros(*block, *shape, dtype=torch.uint8), torch.zeros(*block, shape[0], dtype=torch.int64)
     confidence, energy = torch.zeros(*block, shape[0]), torch.zeros(*block, shape[0])
     counts = np.zeros(len(DIGITS_BETWEEN), np.int64)
-    for pair, (a, b, _) in enumerate(DIGITS_BETWEEN if path else ()):
+    if path:
         start, end = path.digit[:, 0], path.digit[:, -1]
-        found = torch.nonzero((start == a) & (end == b) | (start == b) & (end == a)).flatten()[:SHOWN].tolist()
-        counts[pair] = len(found)
-        for line, at in enumerate(found):
-            for kept, seen in (
-                (images, path.images),
-                (digit, path.digit),
-                (confidence, path.confidence),
-                (energy, path.energy - energy_data),
-            ):
-                kept[pair, line] = seen[at] if start[at] == a else seen[at].flip(0)
+        kept, seen = (images, digit, confidence, energy), (*path[:3], path.energy - energy_data)
+        for pair, (a, b, _) in enumerate(DIGITS_BETWEEN):
+            found = torch.nonzero((start == a) & (end == b) | (start == b) & (end == a)).flatten()[:SHOWN].tolist()
+            counts[pair] = len(found)
+            for line, at in enumerate(found):
+                for block, of_paths in zip(kept, seen, strict=True):
+                    block[pair, line] = of_paths[at] if start[at] == a else of_paths[at].flip(0)
     return {
         "named": np.array(DIGITS_BETWEEN),
         "named_counts": counts,
