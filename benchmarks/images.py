@@ -3,14 +3,17 @@
 python benchmarks/images.py [--repeats 5] [--steps 2] [--batch 16] [--threads 2]
 
 The row is `celeba_lab` of params.yaml, at its full width. The plain loop has the shape of PyTorch's DCGAN example with
-these nets: float32, torch's own layers, a DataLoader, two separate updates by `backward()` and one optimiser a net. All
-train in one process, in turn, `repeats` times; rates are medians of image pairs (a datum and a sample) a second, and
-ratios those of neighbouring runs. Before anything is timed, the plain nets must compute what ours do. The share is that
-of the multiply-adds which the update needs, times the rate, in what the device reaches at multiplying large matrices.
+these nets: float32, torch's own layers, a DataLoader, two separate updates by `backward()` and one optimiser a net, the
+backends as PyTorch starts with them, on a GPU with cuDNN's search for the fastest algorithm. All train in one process,
+in turn, `repeats` times; rates are medians of image pairs (a datum and a sample) a second, and ratios those of
+neighbouring runs. Before anything is timed, the plain nets must compute what ours do. The share is that of the
+multiply-adds which the update needs, times the rate, in what the device reaches at multiplying large matrices in the
+same precision. On a GPU (use --steps 50 --batch 64 256 there) a second table says what its time goes into.
 """
 
 import argparse
 import copy
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -21,23 +24,38 @@ import numpy as np
 import torch
 from result import write
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.nn.functional import softplus
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 
 from ddgm import parameters
 from ddgm.pair import Pair
+from ddgm.provenance import device_name
+from ddgm.training import choose_arithmetic
 
 SHAPE = (3, 64, 64)
 PLAIN = "plain PyTorch"
 # Forward passes' worth of work a pair of images: of the generator, and of the energy.
 WORK = {"alternating": (4, 8), "simultaneous": (3, 6)}
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "ddgm": {},
     "ddgm, simultaneous": {"schedule.kind": "simultaneous"},
+    "ddgm, tf32": {"precision": "tf32"},
     "ddgm, bfloat16": {"precision": "bfloat16"},
     "ddgm, bfloat16, simultaneous": {"precision": "bfloat16", "schedule.kind": "simultaneous"},
 }
 MATRIX = {"cpu": 2048, "cuda": 8192}
+# So many that the DataLoader seldom starts again.
+PICTURES = {"cpu": 1024, "cuda": 16384}
+# What runs on a GPU, by parts of its kernels' names: the first that fits.
+KERNELS = {
+    "optimiser, clipping, averages": r"multi_tensor|adam|adagrad|lerp",
+    "reordering pictures for convolutions": r"nchwToNhwc|nhwcToNchw|transpose",
+    "convolutions and matrix products": r"gemm|conv|cudnn|cutlass|xmma|sm90|wgrad|dgrad|fprop",
+    "copies and conversions": r"[Mm]emcpy|Memset|copy|Cat",
+    "everything between": r"",
+}
 
 
 class Faces(Dataset):
@@ -87,6 +105,12 @@ class PlainLoop:
             with torch.no_grad():
                 for weight, value in zip(own, ensemble.parameters.values(), strict=True):
                     weight.copy_(value[0])
+
+    @staticmethod
+    def choose_arithmetic(device: torch.device) -> None:
+        """The backends as PyTorch starts with them, which on a GPU is TF32 in convolutions alone."""
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+        torch.backends.cudnn.benchmark = device.type == "cuda"
 
     def examples(self) -> Tensor:
         try:
@@ -161,9 +185,11 @@ def multiply_adds(row: dict[str, Any]) -> tuple[float, float]:
     return totals[0], totals[1]
 
 
-def matrix_rate(device: torch.device, kind: torch.dtype) -> float:
+def matrix_rate(device: torch.device, precision: str) -> float:
     """Multiply-adds a second at the product of two large square matrices."""
     side = MATRIX[device.type]
+    choose_arithmetic({"precision": precision, "deterministic": False})
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     rates = []
     for _ in range(5):
@@ -184,55 +210,114 @@ def rate(round_: Callable[[], Any], steps: int, batch: int, device: torch.device
     return steps * batch / (time.perf_counter() - start)
 
 
+def where_time_goes(round_: Callable[[], Any], steps: int) -> dict[str, float]:
+    """Milliseconds a round by KERNELS on a GPU, and in which nothing ran there."""
+    wait(torch.device("cuda"))
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(steps):
+            round_()
+        wait(torch.device("cuda"))
+    spent = dict.fromkeys(KERNELS, 0.0)
+    kernels = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    for event in kernels:
+        kind = next(kind for kind, pattern in KERNELS.items() if re.search(pattern, event.name))
+        spent[kind] += event.time_range.elapsed_us() / 1000 / steps
+    span = max(e.time_range.end for e in kernels) - min(e.time_range.start for e in kernels)
+    return spent | {"nothing": max(0.0, span / 1000 / steps - sum(spent.values()))}
+
+
+class Side:
+    """All that train side by side with one batch size: the plain loop and ours of KINDS."""
+
+    def __init__(self, row: dict[str, Any], batch: int, device: torch.device) -> None:
+        row = changed(row, {"schedule.batch": batch})
+        self.batch, self.device = batch, device
+        pixels = np.random.default_rng(0).integers(0, 256, (PICTURES[device.type], *SHAPE), dtype=np.uint8)
+        self.plain = PlainLoop(row, pixels, device)
+        kinds = {name: of for name, of in KINDS.items() if device.type == "cuda" or of.get("precision") != "tf32"}
+        self.pairs = {}
+        for name, settings in kinds.items():
+            # On a GPU a pair keeps the arithmetic that it is made with.
+            choose_arithmetic(changed(row, settings))
+            self.pairs[name] = Pair(changed(row, settings), pixels, device)
+        choose_arithmetic(row)
+        self.difference = check(self.pairs["ddgm"], self.plain)
+        assert self.difference < 1e-4, f"the plain nets compute something else: {self.difference}"
+        self.found: dict[str, list[float]] = {name: [] for name in (PLAIN, *self.pairs)}
+
+    def round_of(self, name: str) -> Callable[[], Any]:
+        """What makes one round of it, once the backends are as it wants them."""
+        if name == PLAIN:
+            PlainLoop.choose_arithmetic(self.device)
+            return self.plain.round
+        choose_arithmetic(self.pairs[name].row)
+        return self.pairs[name].round
+
+    def time(self, steps: int) -> None:
+        """Each in turn, once."""
+        for name, rates in self.found.items():
+            rates.append(rate(self.round_of(name), steps, self.batch, self.device))
+
+    def lines(self, work: tuple[float, float], products: dict[str, float]) -> list[dict[str, object]]:
+        lines: list[dict[str, object]] = []
+        for name, rates in self.found.items():
+            settings = KINDS.get(name, {})
+            # PyTorch starts with TF32 in convolutions.
+            precision = settings.get("precision", "tf32" if name == PLAIN and "tf32" in products else "float32")
+            passes = WORK[settings.get("schedule.kind", "alternating")]
+            needed = sum(count * of_net for count, of_net in zip(passes, work, strict=True))
+            middle = statistics.median(rates)
+            ratios = [own / other for own, other in zip(rates, self.found[PLAIN], strict=True)]
+            lines.append(
+                {
+                    "what": name,
+                    "batch": self.batch,
+                    "images_per_second": round(middle, 2),
+                    "slowest": round(min(rates), 2),
+                    "fastest": round(max(rates), 2),
+                    "times_plain": round(statistics.median(ratios), 2),
+                    "gflop_per_image": round(2 * needed / 1e9, 2),
+                    "share_of_matrix_rate": round(needed * middle / products[precision], 3),
+                }
+            )
+        return lines
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("repeats", 5), ("steps", 2), ("batch", 16), ("threads", 2)):
+    for name, value in (("repeats", 5), ("steps", 2), ("threads", 2)):
         arguments.add_argument(f"--{name}", type=int, default=value)
+    arguments.add_argument("--batch", type=int, nargs="+", default=[16])
     asked = arguments.parse_args()
     torch.set_num_threads(asked.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     row = parameters.load(str(Path(__file__).parents[1] / "params.yaml"))["experiments"]["celeba_lab"]
-    row["schedule"]["batch"] = asked.batch
-    pixels = np.random.default_rng(0).integers(0, 256, (1024, *SHAPE), dtype=np.uint8)
-    plain = PlainLoop(row, pixels, device)
-    pairs = {name: Pair(changed(row, settings), pixels, device) for name, settings in KINDS.items()}
-    difference = check(pairs["ddgm"], plain)
-    assert difference < 1e-4, f"the plain nets compute something else: {difference}"
-    rounds = {PLAIN: plain.round, **{name: pair.round for name, pair in pairs.items()}}
-    found: dict[str, list[float]] = {name: [] for name in rounds}
-    for round_ in rounds.values():
-        round_()
-    products = {"float32": matrix_rate(device, torch.float32), "bfloat16": matrix_rate(device, torch.bfloat16)}
-    for _ in range(asked.repeats):
-        for name, round_ in rounds.items():
-            found[name].append(rate(round_, asked.steps, asked.batch, device))
-    of_generator, of_energy = multiply_adds(row)
+    precisions = ["float32", "bfloat16"] + ["tf32"] * (device.type == "cuda")
+    products = {precision: matrix_rate(device, precision) for precision in precisions}
+    work = multiply_adds(row)
     lines: list[dict[str, object]] = []
-    for name, rates in found.items():
-        settings = KINDS.get(name, {})
-        precision = settings.get("precision", "float32")
-        generators, energies = WORK[settings.get("schedule.kind", "alternating")]
-        needed = generators * of_generator + energies * of_energy
-        middle = statistics.median(rates)
-        ratios = [own / other for own, other in zip(rates, found[PLAIN], strict=True)]
-        lines.append(
-            {
-                "what": name,
-                "images_per_second": round(middle, 2),
-                "slowest": round(min(rates), 2),
-                "fastest": round(max(rates), 2),
-                "times_plain": round(statistics.median(ratios), 2),
-                "gflop_per_image": round(2 * needed / 1e9, 2),
-                "share_of_matrix_rate": round(needed * middle / products[precision], 3),
-            }
-        )
+    parts: list[dict[str, object]] = []
+    difference = 0.0
+    for batch in asked.batch:
+        side = Side(row, batch, device)
+        difference = max(difference, side.difference)
+        for name in side.found:
+            side.round_of(name)()
+        for _ in range(asked.repeats):
+            side.time(asked.steps)
+        lines += side.lines(work, products)
+        for name in side.found if device.type == "cuda" else ():
+            spent = where_time_goes(side.round_of(name), asked.steps)
+            parts += [{"what": name, "batch": batch, "kernels": of, "ms": round(ms, 3)} for of, ms in spent.items()]
     about = {
-        "torch": torch.__version__, "threads": asked.threads, "batch": asked.batch, "device": device.type,
+        "torch": torch.__version__, "threads": asked.threads, "device": device_name(device),
         "largest_difference": difference,
         **{f"matrix_gflop_per_second_{kind}": round(2 * value / 1e9) for kind, value in products.items()},
     }  # fmt: skip
     write(f"image_speed_{device.type}", lines, about)
-    for line in lines:
+    if parts:
+        write(f"image_time_{device.type}", parts, about)
+    for line in lines + parts:
         print(*line.values(), sep="\t")
 
 

@@ -405,12 +405,67 @@ def test_a_round_on_a_gpu_waits_for_nothing(kind, image_row, image_data):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_deterministic_training_repeats_to_the_bit_on_a_gpu(image_row, image_data, tmp_path):
-    row = {**image_row, "device": "cuda", "deterministic": True}
-    array = saved_array(tmp_path, image_data)
-    for name in ("one", "two"):
-        train("x", row, array, tmp_path / name, tmp_path / "state" / name)
+@pytest.mark.parametrize("worth", [math.inf, pytest.param(0, id="compiled")])
+@pytest.mark.parametrize(
+    "experiment",
+    ["planar", "four_spin_langevin", "digit", "mnist_spliced", "image", "image_simultaneous", "image_bfloat16"],
+)
+def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(experiment, worth, request, parameters, monkeypatch):
+    name = experiment.split("_")[0]
+    row = parameters["experiments"].get(experiment) or request.getfixturevalue(f"{name}_row")
+    kind = {"four": "planar", "mnist": "digit"}.get(name, name)
+    data = request.getfixturevalue(f"{kind}_data")
+    row["energy"]["noise"] = row["generator"]["noise"] = 0.0
+    row["precision"] = "bfloat16" if experiment.endswith("bfloat16") else "float32"
+    if experiment == "image_simultaneous":
+        row["schedule"]["kind"] = "simultaneous"
+    row["schedule"]["batch"] = 16
+    monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
+    choose_arithmetic({**row, "deterministic": True})
+    try:
+        graphs = Pair(row, data, torch.device("cuda"))
+        monkeypatch.setattr(Pair, "hasten", lambda pair, worth_compiling: None)
+        plain = Pair(row, data, torch.device("cuda"))
+        found = [torch.stack([pair.round() for _ in range(4)]) for pair in (graphs, plain)]
+    finally:
+        choose_arithmetic({"precision": "float32", "deterministic": False})
+    if worth:
+        assert torch.equal(*found) and torch.equal(graphs.energy.flat, plain.energy.flat)
+    else:
+        rough = 2e-2 if row["precision"] == "bfloat16" else 1e-4
+        torch.testing.assert_close(*found, rtol=rough, atol=rough)
+    assert torch.equal(graphs.shown(), graphs.shown()) and not torch.equal(found[0][0], found[0][1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("worth", [math.inf, pytest.param(0, id="compiled")])
+@pytest.mark.parametrize("kind", ["planar", "digit", "image"])
+def test_a_deterministic_training_repeats_to_the_bit_on_a_gpu(kind, worth, request, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
+    row = {**request.getfixturevalue(f"{kind}_row"), "device": "cuda", "deterministic": True}
+    array = saved_array(tmp_path, request.getfixturevalue(f"{kind}_data"))
+    try:
+        for name in ("one", "two"):
+            train("x", row, array, tmp_path / name, tmp_path / "state" / name)
+    finally:
+        choose_arithmetic({"precision": "float32", "deterministic": False})
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("kind", ["planar", "image"])
+def test_a_training_on_a_gpu_that_was_stopped_goes_on_as_if_it_had_not_been(kind, request, tmp_path):
+    row = {**request.getfixturevalue(f"{kind}_row"), "device": "cuda", "deterministic": True}
+    array = saved_array(tmp_path, request.getfixturevalue(f"{kind}_data"))
+    try:
+        for name, until in (("whole", None), ("halves", 4), ("halves", None)):
+            train("x", row, array, tmp_path / name, tmp_path / "state" / name, until=until)
+    finally:
+        choose_arithmetic({"precision": "float32", "deterministic": False})
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "halves")]
     assert weights[0] == weights[1]
 
 

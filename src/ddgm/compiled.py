@@ -1,4 +1,4 @@
-"""A function of tensors as one C++ program for the CPU, where there is a compiler; the function as it is elsewhere."""
+"""A function of tensors as one program for the device, where there is a compiler; the function as it is elsewhere."""
 
 import shutil
 from collections.abc import Callable
@@ -26,7 +26,9 @@ def compiled(function: Callable[..., Any], *example: Tensor) -> Callable[..., An
     options = {"cpp.use_decompose_tanh": True, "fallback_random": True}
     state = torch.get_rng_state()
     try:
-        graph = widen_products(make_fx(lambda *tensors: function(*tensors))(*example))
+        graph = make_fx(lambda *tensors: function(*tensors))(*example)
+        if example[0].device.type == "cpu":
+            graph = widen_products(graph)
         # Without Dynamo, which would check at every call that the shapes are still the same: a tenth of a small step.
         program = torch._inductor.compile(graph, list(example), options)
         program(*example)

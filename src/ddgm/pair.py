@@ -1,6 +1,7 @@
 """The energy and the generator of an experiment in training: all seeds at once, and one round of their updates."""
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ddgm.generator import fix_statistics, prior
 from ddgm.negative_phase import NEGATIVES, importance_weights
 from ddgm.objectives.outliers import outlier_loss, outliers
 from ddgm.objectives.penalty import slopes_of, squared_norm
+from ddgm.replayed import replayed
 
 # Compilation takes half a minute, at most once a machine and shape: trainings with less to do than so many updates of
 # one weight do without.
@@ -59,28 +61,46 @@ class Pair:
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
         updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
-        if device.type == "cpu" and row["generator"]["kind"] == "dense" and updates >= WORTH_COMPILING:
-            self.compile()
+        worth_compiling = updates >= WORTH_COMPILING
+        # Convolutions on a CPU are libraries' own: as programs they are slower at full width.
+        if device.type == "cpu" and row["generator"]["kind"] == "dense" and worth_compiling:
+            self.hasten(worth_compiling)
+        if device.type == "cuda" and distributed.processes() == 1:
+            self.hasten(worth_compiling)
 
     def nets(self) -> list[tuple[str, Ensemble]]:
         return [("energy", self.energy), ("generator", self.generator)]
 
-    def compile(self) -> None:
-        """What every step computes as programs: what a call of each small operation costs is most of a step."""
-        n, seeds = self.row["schedule"]["batch"], len(self.row["seeds"])
-        latent = torch.zeros(seeds, n, self.row["generator"]["latent"])
-        others = torch.zeros(seeds, self.references, self.row["generator"]["latent"])
-        data = torch.zeros(seeds, n, *self.shape)
+    def hasten(self, worth_compiling: bool) -> None:
+        """What every step computes as programs, and on a GPU as graphs: calling small operations is most of a step."""
+
+        def fast(function: Callable[..., Any], nets: list[str], *example: Tensor) -> Callable[..., Any]:
+            weights = [dict(self.nets())[net].flat for net in nets]
+            if worth_compiling:
+                function = compiled(function, *weights, *example)
+            return replayed(function, weights, *example) if self.device.type == "cuda" else function
+
+        n, seeds, of_latent = self.row["schedule"]["batch"], len(self.row["seeds"]), self.row["generator"]["latent"]
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(seeds, *shape, device=self.device)
+
         # A tensor given twice would be traced as one argument.
-        negatives = torch.zeros(seeds, n + outliers(self.row["negative"], n), *self.shape)
-        energy, generator = self.energy.flat, self.generator.flat
-        weight = torch.tensor(0.0)
-        self.generator_gradient = compiled(self.generator_gradient, generator, energy, latent, others)
-        self.energy_gradient = compiled(self.energy_gradient, energy, negatives, data, weight)
+        latent, others, weight = zeros(n, of_latent), zeros(self.references, of_latent), self.number(0.0)
+        data, negatives = zeros(n, *self.shape), zeros(n + outliers(self.row["negative"], n), *self.shape)
+        if self.row["schedule"]["kind"] == "simultaneous":
+            self.both_gradients = fast(self.both_gradients, ["generator", "energy"], latent, others, data, weight)
+            return
+        self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, others)
+        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, data, weight)
         if self.row["negative"]["kind"] in ("generator", "spliced"):
-            self.generate = compiled(self.generate, generator, latent)
+            self.generate = fast(self.generate, ["generator"], latent)
         elif self.row["negative"]["kind"] != "quadrature":
-            self.energy_slope = compiled(self.energy_slope, energy, data)
+            self.energy_slope = fast(self.energy_slope, ["energy"], data)
+
+    def number(self, value: float) -> Tensor:
+        """A number in the device's memory, put there without waiting for the device."""
+        return torch.full((), value, device=self.device)
 
     def scaled(self, x: Tensor) -> Tensor:
         """Pixels to floats in `range`, what is no picture as it is."""
@@ -225,7 +245,7 @@ class Pair:
 
     def update_both(self) -> tuple[Tensor, Tensor, Tensor]:
         """One step of both nets from where both are: gives E(x+), E(x-) and H, (S,) each."""
-        weight = torch.tensor(self.penalty())
+        weight = self.number(self.penalty())
         latent, others = self.draw_latent(), self.prior(self.references)
         of_generator, of_energy, *measured = self.both_gradients(
             self.generator.flat, self.energy.flat, latent, others, self.examples(), weight
@@ -246,7 +266,7 @@ class Pair:
         """One step of the energy: gives E(x+) and E(x-), (S,) each."""
         data = self.examples()
         negatives = NEGATIVES[self.row["negative"]["kind"]](self, self.row["negative"])
-        step, *energies = self.energy_gradient(self.energy.flat, negatives, data, torch.tensor(self.penalty()))
+        step, *energies = self.energy_gradient(self.energy.flat, negatives, data, self.number(self.penalty()))
         self.descend("energy", step)
         return energies[0], energies[1]
 
@@ -294,10 +314,11 @@ class Pair:
 
         Nothing is taken from the streams of the training.
         """
-        n = max(SHOWN, self.row["schedule"]["batch"])
+        batch, weights = self.row["schedule"]["batch"], self.averages.get("generator", self.generator.flat)
         fixed = [torch.Generator(self.device).manual_seed(seed) for seed in self.row["seeds"]]
+        n = -(-SHOWN // batch) * batch
         latent = torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in fixed])
-        return self.generate(self.averages.get("generator", self.generator.flat), latent)[:, :SHOWN]
+        return torch.cat([self.generate(weights, part).clone() for part in latent.split(batch, 1)], 1)[:, :SHOWN]
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
