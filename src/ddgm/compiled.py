@@ -24,19 +24,20 @@ def compiled(function: Callable[..., Any], *example: Tensor) -> Callable[..., An
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         return function
     options = {"cpp.use_decompose_tanh": True, "fallback_random": True}
-    state = torch.get_rng_state()
+    device = example[0].device
+    drawn = torch.random.fork_rng([device] if device.type == "cuda" else [])
     try:
-        graph = make_fx(lambda *tensors: function(*tensors))(*example)
-        if example[0].device.type == "cpu":
-            graph = widen_products(graph)
-        # Without Dynamo, which would check at every call that the shapes are still the same: a tenth of a small step.
-        program = torch._inductor.compile(graph, list(example), options)
-        program(*example)
+        with drawn:
+            graph = make_fx(lambda *tensors: function(*tensors))(*example)
+            if device.type == "cpu":
+                graph = widen_products(graph)
+            # Without Dynamo, which would check at every call that shapes are still the same: a tenth of a small step.
+            program = torch._inductor.compile(graph, list(example), options)
+            program(*example)
     except Exception as error:
-        log.warning(f"training is not compiled, and slower: {type(error).__name__}: {str(error).splitlines()[0]}")
+        reason = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
+        log.warning(f"training is not compiled, and slower: {reason}")
         return function
-    finally:
-        torch.set_rng_state(state)
     return program
 
 
