@@ -6,27 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddgm.progress import log
+
 WARM_UP = 3  # calls before the capture, in which libraries choose their algorithms and take their memory
 
 
 def replayed(function: Callable[..., Any], weights: Sequence[Tensor], *example: Tensor) -> Callable[..., Any]:
     """`function(*weights, *others)` as a graph, which reads `weights` where they lie and copies the others in.
 
-    `example` are others of the shapes to come; with other weights or shapes it is `function` that is called. What it
-    draws at random it draws anew at each call. What it gives holds until the next one.
+    `example` are others of the shapes to come; with other weights or shapes it is `function` that is called, and always
+    where it cannot be captured. What it draws at random it draws anew at each call. What it gives holds until the next.
     """
-    device = example[0].device
     held = [tensor.clone() for tensor in example]
-    aside = torch.cuda.Stream(device)
-    with torch.random.fork_rng([device]):
-        aside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
-                function(*weights, *held)
-        torch.cuda.current_stream(device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = function(*weights, *held)
+    try:
+        graph, result = captured(function, *weights, *held)
+    except RuntimeError as error:
+        log.warning(" ".join(["training is not replayed, and slower:", *str(error).splitlines()[:1]]))
+        return function
     places = [tensor.data_ptr() for tensor in weights]
 
     def replay(*tensors: Tensor) -> Any:
@@ -40,3 +36,19 @@ def replayed(function: Callable[..., Any], weights: Sequence[Tensor], *example: 
         return result
 
     return replay
+
+
+def captured(function: Callable[..., Any], *tensors: Tensor) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """The graph of `function` on these very tensors, and what it leaves there when replayed."""
+    device = tensors[0].device
+    aside = torch.cuda.Stream(device)
+    with torch.random.fork_rng([device]):
+        aside.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):
+                function(*tensors)
+        torch.cuda.current_stream(device).wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = function(*tensors)
+    return graph, result
