@@ -187,15 +187,31 @@ def training() -> str:
 
 
 def image_training() -> str:
-    """The speed of training with convolutions as a Markdown table."""
-    rates = pd.read_csv(DOCS / "results/benchmarks/image_speed_cpu.csv")
+    """The speed of training with convolutions as Markdown tables, one for each kind of device it was measured on."""
+    return "\n\n".join(
+        image_speed(file.stem) for file in sorted((DOCS / "results/benchmarks").glob("image_speed_*.csv"))
+    )
+
+
+def image_speed(benchmark: str) -> str:
+    """One device's, and what a GPU's time went into where that was looked at."""
+    rates = pd.read_csv(DOCS / f"results/benchmarks/{benchmark}.csv")
     rows = [
-        [run.what, f"{run.images_per_second} ({run.slowest} to {run.fastest})", f"{run.times_plain:.2f}",
-         f"{run.gflop_per_image}", f"{100 * run.share_of_matrix_rate:.0f} %"]
+        [run.what, f"{run.batch}", f"{run.images_per_second:,} ({run.slowest:,} to {run.fastest:,})",
+         f"{run.times_plain:.2f}", f"{run.gflop_per_image}", f"{100 * run.share_of_matrix_rate:.0f} %"]
         for run in rates.itertuples()
     ]  # fmt: skip
-    head = ["what", "image pairs per second", "times plain", "GFLOP a pair", "of the rate of large matrix products"]
-    return Table(head, rows).markdown() + "\n\n" + about_machine("image_speed_cpu")
+    head = ["what", "batch", "image pairs per second", "times plain", "GFLOP a pair"]
+    parts = [Table([*head, "of the rate of large matrix products"], rows).markdown()]
+    spent = DOCS / f"results/benchmarks/{benchmark.replace('speed', 'time')}.csv"
+    if spent.exists():
+        wide = pd.read_csv(spent).pivot_table("ms", ["what", "batch"], "kernels", sort=False)
+        rows = [
+            [what, f"{batch}", *(f"{ms:.2f} ms" for ms in of)]
+            for (what, batch), of in zip(wide.index, wide.to_numpy(), strict=True)
+        ]
+        parts.append(Table(["a round's time by what ran", "batch", *wide.columns], rows).markdown())
+    return "\n\n".join([*parts, about_machine(benchmark)])
 
 
 def scale() -> str:
@@ -248,7 +264,8 @@ def about_machine(benchmark: str) -> str:
     libraries |= {"snakemake": "Snakemake", "dvc": "DVC"}
     versions = [f"{name} {about[key]}" for key, name in libraries.items() if key in about]
     versions.append(f"Python {about['python']}")
-    return f"{about['processor']}, {about['cores']} cores; code {about['code']}; {', '.join(versions)}."
+    machine = dict.fromkeys([about.get("device", about["processor"]), about["processor"]])
+    return f"{', '.join(machine)}, {about['cores']} cores; code {about['code']}; {', '.join(versions)}."
 
 
 TABLES = [
