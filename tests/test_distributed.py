@@ -120,6 +120,8 @@ def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_pat
     """`ddgm train` starts torchrun by itself; asked to end, its code is that of a training to run again."""
     row = parameters["experiments"]["toy_four_spin"]
     row["devices"] = 2
+    # Nets so small that no training here is worth compiling.
+    row["energy"]["hidden"] = row["generator"]["hidden"] = [16, 16]
     row["schedule"]["steps"] = 100 if ending == "finished" else 100000
     (tmp_path / "data/prepared/four_spin").mkdir(parents=True)
     points = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32)
