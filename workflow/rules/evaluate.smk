@@ -239,6 +239,7 @@ rule search_2d:
     """What was tried for the paper's recipe in two dimensions, and what came out."""
     input:
         "results/paper/searches/planar.csv",
+        "results/paper/searches/entropies.csv",
 
 
 rule search_digits:
