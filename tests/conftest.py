@@ -10,7 +10,10 @@ import pytest
 import torch
 import yaml
 
+from ddgm.parameters import LOADER
+
 ROOT = Path(__file__).parents[1]
+PARAMETERS = yaml.load((ROOT / "params.yaml").read_text(), LOADER)
 # Tests compare numbers to the last bit: one thread, whatever machine they run on.
 torch.set_num_threads(1)
 # A shell starts its background jobs deaf to Ctrl-C, and whatever the tests start would inherit that.
@@ -20,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture
 def parameters():
     """params.yaml as committed; a test may change its copy."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return copy.deepcopy(PARAMETERS)
 
 
 @pytest.fixture

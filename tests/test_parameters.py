@@ -320,7 +320,7 @@ def test_a_mistake_is_one_sentence_that_says_what_to_write(mistake, parameters):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("experiments: [1", "is not YAML at line 1"), ("", "the file is null, and must be of type object")],
+    [("experiments: [1\n", "is not YAML at line 2, column 1"), ("", "the file is null, and must be of type object")],
 )
 def test_a_file_that_is_no_mapping_is_refused(text, sentence, tmp_path):
     (tmp_path / "params.yaml").write_text(text)

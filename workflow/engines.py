@@ -29,6 +29,8 @@ import yaml
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
+from ddgm.parameters import LOADER
+
 PIPELINE, LOCK, PARAMETERS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 HEADER = "# Written by `python workflow/engines.py generate` from the rules: edit them, not this file.\n"
 # What dvc.yaml follows from; and the digest of all that, with dvc.yaml itself, when the two were last seen in step.
@@ -229,10 +231,9 @@ def disagreements() -> tuple[list[str], list[str]]:
     """The stages with files that Snakemake did not make, and those that it made and dvc.lock has never heard of.
 
     Asked at each run, so without DVC, which takes a second to import."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        stages = yaml.load(PIPELINE.read_text(), loader)["stages"] if PIPELINE.exists() else {}
-        locked = yaml.load(LOCK.read_text(), loader)["stages"] if LOCK.exists() else {}
+        stages = yaml.load(PIPELINE.read_text(), LOADER)["stages"] if PIPELINE.exists() else {}
+        locked = yaml.load(LOCK.read_text(), LOADER)["stages"] if LOCK.exists() else {}
     except yaml.YAMLError:
         return ["dvc.lock"], []  # a merge left half-done: DVC will say what is wrong
     foreign, unrecorded = [], []

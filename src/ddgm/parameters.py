@@ -14,6 +14,8 @@ import yaml
 from ddgm.datasets import registry
 from ddgm.errors import UserError
 
+# libyaml's is ten times as fast.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 PLANAR = ("four_spin", "two_spiral")
 FIGURES = ("fig2", "fig3", "fig4")
@@ -45,7 +47,7 @@ def load(source: str) -> dict[str, Any]:
             raise UserError(f"--params is neither a file nor JSON: {error}") from None
     path = Path(source)
     try:
-        parameters = yaml.safe_load(path.read_text())
+        parameters = yaml.load(path.read_text(), LOADER)
     except FileNotFoundError:
         raise UserError(
             f"there is no parameter file {source} in {Path.cwd()}: go to the project's folder, or write --params FILE"
@@ -105,7 +107,7 @@ def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None,
     """
     path = Path(file)
     try:
-        parameters = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+        parameters = (yaml.load(path.read_text(), LOADER) or {}) if path.exists() else {}
     except yaml.YAMLError as error:
         raise UserError(f"{file} is not YAML: {getattr(error, 'problem', error)}") from None
     folder = parameters.get("datasets", {}).get(dataset, {}).get("folder")
@@ -168,7 +170,7 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
     if not SCHEMA.exists():
         print(f"{source} is not checked against its schema: there is no {SCHEMA}", file=sys.stderr)
         return
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = yaml.load(SCHEMA.read_text(), LOADER)
     error = jsonschema.exceptions.best_match(
         _validator(jsonschema)(schema).iter_errors(parameters), key=_unknown_key_first
     )

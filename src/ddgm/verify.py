@@ -20,6 +20,7 @@ from ddgm.datasets.verify import Order, WrongFileError
 from ddgm.datasets.verify import verify as verify_file
 from ddgm.errors import UserError
 from ddgm.experiment import EXPERIMENT, WEIGHTS, provenance
+from ddgm.parameters import LOADER
 from ddgm.provenance import checksum
 
 # What lies in a branch's folder and is no result: records, and trainings on the way.
@@ -92,7 +93,7 @@ def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str
 def recorded_stages(lock: Path) -> dict[str, Any]:
     """What dvc.lock says of each finished job, none if there is no such file. Raises UserError for a damaged one."""
     try:
-        return (yaml.load(lock.read_text(), yaml.CSafeLoader) or {}).get("stages", {})
+        return (yaml.load(lock.read_text(), LOADER) or {}).get("stages", {})
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, AttributeError):

@@ -101,13 +101,13 @@ def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colour
                 figure.savefig(path, dpi=dpi, metadata={"CreationDate": None, "Creator": None, "Producer": None})
                 continue
             drawn = io.BytesIO()
-            figure.savefig(drawn, format="png", dpi=dpi)
+            figure.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
             # Read back as pixels alone, the PNG loses what matplotlib says of itself.
             picture = Image.open(drawn).convert("RGB")
             if not exact_colours:
                 # The most different colours, not the most frequent: of two scales each keeps its own.
                 picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            picture.save(path, optimize=True, dpi=(dpi, dpi))
+            picture.save(path, dpi=(dpi, dpi))
 
 
 def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]]) -> dict[str, np.ndarray]:
