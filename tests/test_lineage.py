@@ -100,6 +100,12 @@ def test_what_is_not_here_is_said_and_how_to_fetch_it(project, capsys):
     assert ", not here" in said and f"'dvc pull {MODEL}/provenance.json' fetches it" in said
 
 
+def test_a_file_that_no_job_makes_is_refused_in_a_sentence(project, capsys):
+    assert cli.main(["provenance", "README.md"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("README.md is made by no job: write a file in results/ or data/, as dvc.yaml names them")
+
+
 def test_a_file_that_no_job_has_made_is_refused_in_a_sentence(project, capsys):
     assert cli.main(["provenance", "results/toy/figures/fig9.png"]) == 1
     (line,) = capsys.readouterr().err.splitlines()

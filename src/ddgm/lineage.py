@@ -16,6 +16,7 @@ from ddgm.verify import recorded_stages
 
 # What belongs to the code of a job, whatever else it reads.
 CODE = ("src/", "workflow/")
+DATA = "data"
 # What each kind of net keeps its parameters in.
 SETTINGS = (EXPERIMENT, CLASSIFIER)
 
@@ -25,6 +26,8 @@ def lines(result: Path, lock: Path, results: Path) -> Iterator[str]:
     stages = recorded_stages(lock)
     makers = {entry["path"]: name for name, stage in stages.items() for entry in stage.get("outs", ())}
     path = result.as_posix()
+    if path not in makers and result.parts[:1] not in ((results.name,), (DATA,)):
+        raise UserError(f"{result} is made by no job: write a file in {results}/ or {DATA}/, as dvc.yaml names them")
     if path not in makers:
         raise UserError(
             f"{result} is no result that {lock} has recorded: make it with 'snakemake {result}', "
