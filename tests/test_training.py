@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from ddgm.experiment import build
 from ddgm.generator import prior
 from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
+from ddgm.replayed import replayed
 from ddgm.training import Run, choose_arithmetic, train
 
 CPU = torch.device("cpu")
@@ -387,6 +389,62 @@ def test_cuda_asked_for_where_there_is_none_is_refused(planar_row, planar_data, 
         )
 
 
+class RepeatedCall:
+    """What a CUDA graph is to its caller: the same tensors in, the same tensors out, computed anew at each replay."""
+
+    def __init__(self, function, tensors):
+        self.function, self.tensors = function, tensors
+        self.result = function(*tensors)
+
+    def replay(self):
+        new = self.function(*self.tensors)
+        if isinstance(new, torch.Tensor):
+            self.result.copy_(new)
+        else:
+            for held, value in zip(self.result, new, strict=True):
+                held.copy_(value)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "schedule"),
+    [
+        ("four_spin_neighbour", "alternating"),
+        ("two_spiral_persistent", "alternating"),
+        ("mnist_spliced", "alternating"),
+        ("toy_faces", "alternating"),
+        ("toy_faces", "simultaneous"),
+    ],
+)
+def test_replayed_functions_read_the_weights_where_they_lie_and_take_in_the_rest(
+    experiment, schedule, request, parameters, monkeypatch
+):
+    """The bookkeeping of graphs, with a stand-in for them where there is no GPU."""
+    row = parameters["experiments"][experiment]
+    kind = "planar" if row["range"] is None else "digit" if experiment.startswith("mnist") else "image"
+    data = request.getfixturevalue(f"{kind}_data")
+    row["schedule"].update(kind=schedule, batch=16)
+    row["energy"]["noise"], row["generator"]["noise"], row["precision"] = 0.0, 0.0, "float32"
+    monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", math.inf)
+    captured = Mock(side_effect=lambda function, *tensors: (g := RepeatedCall(function, tensors), g.result))
+    monkeypatch.setattr("ddgm.replayed.captured", captured)
+    replaying, plain = Pair(row, data, CPU), Pair(row, data, CPU)
+    replaying.hasten(programs=False, graphs=True)
+    found = [torch.stack([pair.round() for _ in range(4)]) for pair in (replaying, plain)]
+    assert captured.call_count == (1 if schedule == "simultaneous" else 3)
+    assert torch.equal(*found) and not torch.equal(found[0][0], found[0][1])
+    for (_, ours), (_, theirs) in zip(replaying.nets(), plain.nets(), strict=True):
+        assert torch.equal(ours.flat, theirs.flat)
+    assert torch.equal(replaying.shown(), plain.shown()), "by other weights, where they are averaged"
+    assert torch.equal(replaying.spread(), plain.spread())
+
+
+def test_what_cannot_be_captured_is_computed_without_and_said(monkeypatch, caplog):
+    monkeypatch.setattr("ddgm.replayed.captured", Mock(side_effect=RuntimeError("not permitted\nat all")))
+    double = replayed(lambda weights, x: weights * x, [torch.ones(2)], torch.zeros(2))
+    assert torch.equal(double(torch.ones(2), torch.ones(2)), torch.ones(2))
+    assert "training is not replayed, and slower: not permitted" in caplog.text
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("kind", ["alternating", "simultaneous"])
@@ -424,7 +482,7 @@ def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(experiment, w
     choose_arithmetic({**row, "deterministic": True})
     try:
         graphs = Pair(row, data, torch.device("cuda"))
-        monkeypatch.setattr(Pair, "hasten", lambda pair, worth_compiling: None)
+        monkeypatch.setattr(Pair, "hasten", lambda pair, programs, graphs: None)
         plain = Pair(row, data, torch.device("cuda"))
         found = [torch.stack([pair.round() for _ in range(4)]) for pair in (graphs, plain)]
     finally:

@@ -61,24 +61,24 @@ class Pair:
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
         updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
-        worth_compiling = updates >= WORTH_COMPILING
+        graphs = device.type == "cuda" and distributed.processes() == 1
         # Convolutions on a CPU are libraries' own: as programs they are slower at full width.
-        if device.type == "cpu" and row["generator"]["kind"] == "dense" and worth_compiling:
-            self.hasten(worth_compiling)
-        if device.type == "cuda" and distributed.processes() == 1:
-            self.hasten(worth_compiling)
+        gains = graphs or (device.type == "cpu" and row["generator"]["kind"] == "dense")
+        programs = gains and updates >= WORTH_COMPILING
+        if programs or graphs:
+            self.hasten(programs, graphs)
 
     def nets(self) -> list[tuple[str, Ensemble]]:
         return [("energy", self.energy), ("generator", self.generator)]
 
-    def hasten(self, worth_compiling: bool) -> None:
-        """What every step computes as programs, and on a GPU as graphs: calling small operations is most of a step."""
+    def hasten(self, programs: bool, graphs: bool) -> None:
+        """Make programs or graphs, or both, of what every step computes: calling small operations is most of a step."""
 
         def fast(function: Callable[..., Any], nets: list[str], *example: Tensor) -> Callable[..., Any]:
             weights = [dict(self.nets())[net].flat for net in nets]
-            if worth_compiling:
+            if programs:
                 function = compiled(function, *weights, *example)
-            return replayed(function, weights, *example) if self.device.type == "cuda" else function
+            return replayed(function, weights, *example) if graphs else function
 
         n, seeds, of_latent = self.row["schedule"]["batch"], len(self.row["seeds"]), self.row["generator"]["latent"]
 
