@@ -12,7 +12,6 @@ same precision. On a GPU (use --steps 50 --batch 64 256 there) a second table sa
 """
 
 import argparse
-import copy
 import re
 import statistics
 import time
@@ -32,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from ddgm import parameters
 from ddgm.pair import Pair
 from ddgm.provenance import device_name
+from ddgm.search import changed
 from ddgm.training import choose_arithmetic
 
 SHAPE = (3, 64, 64)
@@ -131,17 +131,6 @@ class PlainLoop:
         samples = self.generator(z).detach()
         (self.energy(data).mean() - self.energy(samples).mean()).backward()
         self.of_energy.step()
-
-
-def changed(row: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    row = copy.deepcopy(row)
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        level = row
-        for part in path:
-            level = level[part]
-        level[last] = value
-    return row
 
 
 def wait(device: torch.device) -> None:

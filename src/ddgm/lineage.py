@@ -26,9 +26,11 @@ def lines(result: Path, lock: Path, results: Path) -> Iterator[str]:
     stages = recorded_stages(lock)
     makers = {entry["path"]: name for name, stage in stages.items() for entry in stage.get("outs", ())}
     path = result.as_posix()
-    if path not in makers and result.parts[:1] not in ((results.name,), (DATA,)):
-        raise UserError(f"{result} is made by no job: write a file in {results}/ or {DATA}/, as dvc.yaml names them")
     if path not in makers:
+        if not path.startswith((f"{results}/", f"{DATA}/")):
+            raise UserError(
+                f"{result} is made by no job: write a file in {results}/ or {DATA}/, as dvc.yaml names them"
+            )
         raise UserError(
             f"{result} is no result that {lock} has recorded: make it with 'snakemake {result}', "
             "or record what is finished with 'python workflow/engines.py sync'"
