@@ -47,7 +47,7 @@ def test_a_threshold_may_be_so_many_times_what_another_experiment_has(tmp_path):
     METRICS.to_csv(tmp_path / "metrics/spin.csv", index=False)
     METRICS.assign(experiment="rival", value=METRICS["value"] * 5).to_csv(tmp_path / "metrics/rival.csv", index=False)
     tests = [a_test(threshold={"experiment": "rival", "times": times}) for times in (0.5, 0.1)]
-    judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, tmp_path, tmp_path / "c.csv")
+    judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, {}, tmp_path, tmp_path / "c.csv")
     table = pd.read_csv(tmp_path / "c.csv")
     assert table["threshold"].tolist() == pytest.approx([0.5, 0.1]) and table["holds"].tolist() == [True, False]
     assert table["against"].tolist() == ["0.5 times rival", "0.1 times rival"]
@@ -150,8 +150,11 @@ CLAIMS = {
 }
 
 
+RECIPES = {"the paper's": ["spin"]}
+
+
 def test_each_test_is_a_row_with_its_claims_verdict(folder):
-    judge(CLAIMS, folder, folder / "claims.csv")
+    judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
     rows = pd.read_csv(folder / "claims.csv")
     assert list(rows.columns) == claims.COLUMNS
     assert rows["claim"].tolist() == ["follows", "follows", "converges", "mixes", "mixes"]
@@ -163,12 +166,22 @@ def test_each_test_is_a_row_with_its_claims_verdict(folder):
     assert rows["seeds"].tolist() == [2, 2, 2, 1, 1] and rows["says"][2] == "(f) It converges, at the end"
 
 
+def test_a_verdict_is_of_one_recipe_and_rivals_have_their_own(folder):
+    METRICS.assign(experiment="rival").to_csv(folder / "metrics/rival.csv", index=False)
+    tests = [a_test(threshold=0.2), a_test(experiment="rival", threshold=0.1), a_test(threshold=0.3)]
+    judge({"follows": CLAIMS["follows"] | {"tests": tests}}, RECIPES, folder, folder / "claims.csv")
+    rows = pd.read_csv(folder / "claims.csv")
+    assert rows["recipe"].tolist() == ["the paper's", claims.OTHERS, "the paper's"]
+    assert rows["holds"].tolist() == [True, False, True]
+    assert rows["verdict"].tolist() == ["reproduced", "not reproduced", "reproduced"]
+
+
 def test_the_figures_can_be_drawn_from_what_the_judge_writes(folder):
     """Every column that a claim's figure reads is there, under its name and with its words."""
-    judge(CLAIMS, folder, folder / "claims.csv")
+    judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
     for claim, expected in (("follows", "partly"), ("converges", "reproduced"), ("mixes", "not reproduced")):
         read = figures.read_claim(claim, folder / "claims.csv")
-        assert read.verdict == expected and len(read.tests) == len(CLAIMS[claim]["tests"])
+        assert (read.tests["verdict"] == expected).all() and len(read.tests) == len(CLAIMS[claim]["tests"])
         assert read.tests["holds"].tolist() == {"follows": [True, False], "converges": [True]}.get(claim, [False] * 2)
     tables, titles = {"spin": folder / "metrics/spin.csv"}, {"spin": "four-spin"}
     pictures = [folder / "claim.png", folder / "claim.pdf"]

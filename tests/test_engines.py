@@ -241,8 +241,12 @@ def source(tmp_path_factory, environment) -> Clone:
 def slim(file: Path) -> None:
     """Take from the paper branch what it compares and claims: 150 jobs that no test here makes, judged at each run."""
     before, rest = file.read_text().split("    compared:", 1)
-    kept = rest[rest.index("    sampling:") : rest.index("    claims:")]
-    less = "    compared: []\n    traced: []\n    mixed: []\n    annealed: []\n" + kept + "    claims: {}\n"
+    kept = rest[rest.index("    sampling:") : rest.index("    recipes:")]
+    less = (
+        "    compared: []\n    traced: []\n    mixed: []\n    annealed: []\n"
+        + kept
+        + "    recipes: {}\n    claims: {}\n"
+    )
     file.write_text(before + less + rest[rest.index("  toy:") :])
 
 

@@ -66,10 +66,15 @@ def test_a_reused_latent_is_the_generators_last_and_another_is_drawn_anew(planar
     assert not torch.equal(negatives(pair), pair.sampled(latent))
 
 
-@pytest.fixture
-def pictures(digit_row):
+SHOWN = {"share": 0.5, "margin": 20.0, "weight": 0.5}
+OUTLIERS = [{"kind": "spliced", "offset": 3.0, **SHOWN}, {"kind": "noised", "strength": 0.8, **SHOWN}]
+SPLICED, NOISED = (pytest.param(row, id=row["kind"]) for row in OUTLIERS)
+
+
+@pytest.fixture(params=[SPLICED, NOISED])
+def pictures(digit_row, request):
     """A pair on digits with two seeds, that is shown an outlier for every second sample."""
-    digit_row["negative"] = {"kind": "spliced", "share": 0.5, "offset": 3.0, "margin": 20.0, "weight": 0.5}
+    digit_row["negative"] = request.param
     digit_row["seeds"] = [3, 4]
     data = np.random.default_rng(0).integers(0, 256, (64, 1, 28, 28), dtype=np.uint8)
     return Pair(digit_row, data, CPU)
@@ -81,6 +86,23 @@ def test_outliers_follow_the_generators_samples(pictures):
     assert torch.equal(x[:, :16], pictures.sampled(pictures.latent))
 
 
+@pytest.mark.parametrize("pictures", [NOISED], indirect=True)
+def test_an_outlier_is_a_sample_with_noise_of_a_strength_of_its_own_and_no_pixel_beyond_its_range(
+    pictures, monkeypatch
+):
+    """Of samples that are grey all over, it is the noise that is seen: its sd is uniform from 0 to the strength."""
+    pictures.row["schedule"]["batch"], grey = 512, torch.full((2, 512, 1, 28, 28), 0.5)
+    monkeypatch.setattr(pictures, "sampled", lambda latent: grey)
+    noisy = torch.cat([negatives(pictures)[:, 512:] for _ in range(4)], 1)
+    assert noisy.shape == (2, 1024, 1, 28, 28) and noisy.min() == 0 and noisy.max() == 1
+    # A pixel is beyond either end in as many cases as a normal number is beyond 0.5 / sd.
+    sd = 0.5 / torch.distributions.Normal(0.0, 1.0).icdf(1 - (noisy == 1).float().mean((2, 3, 4)).clamp(1e-3, 0.499))
+    for quantile in (0.5, 0.7, 0.9):
+        torch.testing.assert_close(sd.quantile(quantile, dim=1), torch.full((2,), 0.8 * quantile), atol=0.04, rtol=0)
+    assert not torch.allclose(noisy[0], noisy[1])
+
+
+@pytest.mark.parametrize("pictures", [SPLICED], indirect=True)
 def test_an_outlier_is_one_sample_on_one_side_of_a_line_and_another_on_the_other(pictures, monkeypatch):
     """Of samples that are 0, 1, 2... all over, a splice tells the mask: its logit is a plane over the pixels."""
     flat = torch.arange(16.0).view(1, 16, 1, 1, 1).expand(2, 16, 1, 28, 28)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddgm.objectives.outliers import half_planes, outlier_loss, outliers, spliced, turned
+from ddgm.objectives.outliers import half_planes, noised, outlier_loss, outliers, spliced, turned
 from ddgm.pair import Pair
 
 CPU = torch.device("cpu")
@@ -39,6 +39,12 @@ def test_a_splice_is_one_picture_beyond_the_line_and_the_other_turned_before_it(
     result = spliced(x, others, chance, 3.0)
     torch.testing.assert_close(result[..., 24:], x[..., 24:], rtol=0, atol=1e-6)
     torch.testing.assert_close(result[..., :4], others.flip(-2)[..., :4], rtol=0, atol=1e-6)
+
+
+def test_noise_is_added_by_its_strength_and_cut_off_at_the_ends():
+    x, noise = torch.zeros(1, 2, 1, 1, 2), torch.tensor([0.5, -3.0]).view(1, 1, 1, 1, 2).expand(1, 2, 1, 1, 2)
+    result = noised(x, noise, torch.tensor([[0.0, 0.6]]), (-1.0, 1.0))
+    assert result.flatten().tolist() == pytest.approx([0.0, 0.0, 0.3, -1.0])
 
 
 def test_outliers_far_above_the_data_cost_nothing_and_those_below_by_how_much_they_fall_short():

@@ -182,7 +182,7 @@ MISTAKES = {
         edit(
             "experiments.mnist.negative", {"kind": "persistent", "steps": 5, "rate": 0.01, "reach": 0.1, "spread": 1.0}
         ),
-        "experiments.mnist.negative.kind is 'persistent', which is for points: allowed are generator, spliced",
+        "experiments.mnist.negative.kind is 'persistent', which is for points: allowed are generator, spliced, noised",
     ),
     "a key of another negative phase": (
         edit("experiments.four_spin_exact.negative.reuse_latent", False),
@@ -275,6 +275,14 @@ MISTAKES = {
     "a claim on an experiment that is not measured": (
         edit("branches.toy.claims.samples_follow_energy.tests.0.experiment", "four_spin"),
         "branches.toy.claims.samples_follow_energy tests metrics of 'four_spin', of which none are made: did you mean",
+    ),
+    "a recipe of an experiment that is not measured": (
+        edit("branches.toy.recipes", {"ours": ["toy_digit"]}),
+        "branches.toy.recipes 'ours' names 'toy_digit', which the branch does not measure: did you mean 'toy_digits'?",
+    ),
+    "an experiment by two recipes": (
+        edit("branches.toy.recipes", {"ours": ["toy_digits"], "theirs": ["toy_digits"]}),
+        "branches.toy.recipes 'theirs' names 'toy_digits', which is by 'ours': write it in one of them",
     ),
     "a claim on a trace that is not made": (
         edit("branches.toy.traced", ["toy_two_spiral"]),

@@ -51,6 +51,7 @@ def publish(tmp_path, monkeypatch):
     at_most = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (1.0, 2.0)]
     judge(
         {"fits": {"says": "The energy fits", "figure": "measures", "tests": at_most}},
+        {"Eq. 15": ["four_spin"]},
         results,
         results / "metrics/claims.csv",
     )
@@ -127,7 +128,8 @@ def test_the_speed_of_the_preparation_is_a_table_with_spread_and_machine(publish
 def test_a_claim_is_a_row_with_its_verdict_and_what_does_not_hold(publish, tmp_path):
     publish.main(["paper"])
     failed = "`four_spin`: kl_data_model is 1.5, and not at most 1"
-    assert f"| The energy fits | partly | 1 of 2 | {failed} |" in (tmp_path / "README.md").read_text()
+    assert "| claim | Eq. 15 | what does not hold |" in (tmp_path / "README.md").read_text()
+    assert f"| The energy fits | ◐ 1 of 2 | {failed} |" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "docs/results/paper/claims.csv").exists()
 
 

@@ -94,9 +94,9 @@ def test_the_verdicts_and_the_tests_that_failed_stand_in_the_page(report, made):
     test = {"experiment": "toy_four_spin", "metric": "kl_data_model", "at": None, "seeds": None}
     tests = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (0.1, 2.0)]
     claim = {"says": "The energy fits", "figure": "measures", "tests": tests}
-    judge({"fits": claim}, made, made / "metrics/claims.csv")
+    judge({"fits": claim}, {}, made, made / "metrics/claims.csv")
     text = page(report)
-    assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">partly[^<]*</td><td>1 of 2</td>", text)
+    assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">◐ 1 of 2</td>", text)
     assert "kl_data_model is 0.5, and not at most 0.1" in text
 
 

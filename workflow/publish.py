@@ -142,7 +142,7 @@ def images() -> str:
 
 def claims() -> str:
     file = DOCS / "results/paper/claims.csv"
-    return tables.claims(pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["claim"])).markdown()
+    return tables.claims(pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["claim", "recipe"])).markdown()
 
 
 def speed() -> str:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ddgm.figures.metric import SIGNS
+
 # What the tables show of an experiment, a column or a row each.
 PLANAR = {
     "kl_data_model": "KL(D‖T)",
@@ -164,15 +166,18 @@ def images(experiments: Iterable[Measured]) -> Table:
 
 
 def claims(tests: pd.DataFrame) -> Table:
-    """The verdicts, a row a claim, and each test that failed."""
+    """The verdicts, a row a claim and a column a recipe, and each test that failed."""
+    recipes = list(tests["recipe"].unique())
     rows = []
     for _, of_claim in tests.groupby("claim", sort=False):
         failed = [
             f"`{test.experiment}`: {test.metric} is {test.mean:.3g}, and not {test.comparison} {test.threshold:.3g}"
             for test in of_claim[~of_claim["holds"]].itertuples()
         ]
-        first = of_claim.iloc[0]
-        rows.append(
-            [first["says"], first["verdict"], f"{of_claim['holds'].sum()} of {len(of_claim)}", "; ".join(failed)]
-        )
-    return Table(["claim", "verdict", "tests that hold", "what does not"], rows)
+        by_recipe = {
+            recipe: f"{SIGNS[part['verdict'].iloc[0]]} {part['holds'].sum()} of {len(part)}"
+            for recipe, part in of_claim.groupby("recipe")
+        }
+        cells = [by_recipe.get(recipe, "") for recipe in recipes]
+        rows.append([of_claim["says"].iloc[0], *cells, "; ".join(failed)])
+    return Table(["claim", *recipes, "what does not hold"], rows)

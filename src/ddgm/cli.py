@@ -191,13 +191,13 @@ def anneal(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 
 def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
-    """Compare the paper's claims with what was measured: a verdict for each."""
+    """Compare the paper's claims with what was measured: a verdict for each, by each recipe."""
     from ddgm.metrics.claims import judge as judge_all
 
-    folder, claims = RESULTS / args.branch, params["branches"][args.branch]["claims"]
-    for about in claims.values():
+    folder, shown = RESULTS / args.branch, params["branches"][args.branch]
+    for about in shown["claims"].values():
         existing_tables(about, folder)
-    judge_all(claims, folder, folder / "metrics" / "claims.csv")
+    judge_all(shown["claims"], shown["recipes"], folder, folder / "metrics" / "claims.csv")
 
 
 def search(args: argparse.Namespace, params: dict[str, Any]) -> None:

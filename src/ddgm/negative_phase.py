@@ -1,7 +1,7 @@
 """Where the samples x- of the energy's negative phase come from (Eq. 7): the paper's generator, and its rivals.
 
 Each takes the pair in training and gives x-, (S, N, *shape), without a gradient. `NEGATIVES` holds them by the name
-params.yaml uses. The rivals are for points, where a box and a start are known; splices are of pictures, and ours.
+params.yaml uses. The rivals are for points, where a box and a start are known; outliers are pictures, and ours.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ddgm.objectives.outliers import outliers, spliced
+from ddgm.objectives.outliers import noised, outliers, spliced
 
 
 class Training(Protocol):
@@ -41,6 +41,14 @@ def from_generator_and_splices(pair: Training, row: dict[str, Any]) -> Tensor:
     x = pair.sampled(pair.draw_latent())
     n = outliers(row, x.shape[1])
     return torch.cat([x, spliced(x[:, :n], x.roll(1, 1)[:, :n], pair.uniform((3,))[:, :n], row["offset"])], 1)
+
+
+def from_generator_and_noised(pair: Training, row: dict[str, Any]) -> Tensor:
+    """x- = G(z), and after them as many outliers: the first of them with noise, each of a strength of its own; ours."""
+    x = pair.sampled(pair.draw_latent())
+    n = outliers(row, x.shape[1])
+    strength = row["strength"] * pair.uniform(())[:, :n]
+    return torch.cat([x, noised(x[:, :n], pair.normal(n), strength, pair.row["range"])], 1)
 
 
 def from_short_chains(pair: Training, row: dict[str, Any]) -> Tensor:
@@ -110,6 +118,7 @@ def langevin(
 NEGATIVES = {
     "generator": from_generator,
     "spliced": from_generator_and_splices,
+    "noised": from_generator_and_noised,
     "langevin": from_short_chains,
     "persistent": from_persistent_chains,
     "quadrature": from_quadrature,

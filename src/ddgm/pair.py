@@ -93,7 +93,7 @@ class Pair:
             return
         self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, others)
         self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, data, weight)
-        if self.row["negative"]["kind"] in ("generator", "spliced"):
+        if self.row["negative"]["kind"] in ("generator", "spliced", "noised"):
             self.generate = fast(self.generate, ["generator"], latent)
         elif self.row["negative"]["kind"] != "quadrature":
             self.energy_slope = fast(self.energy_slope, ["energy"], data)

@@ -29,7 +29,7 @@ KINDS_SHOWN = {
 }  # fmt: skip
 # Where negative samples may come from, by what the data are.
 NEGATIVES_OF_POINTS = ("generator", "langevin", "persistent", "quadrature")
-NEGATIVES_OF_PICTURES = ("generator", "spliced")
+NEGATIVES_OF_PICTURES = ("generator", "spliced", "noised")
 WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
@@ -325,6 +325,15 @@ def _untestable(
 ) -> Iterator[str]:
     """What claims test and the branch does not measure, a sentence each."""
     lists = {"metrics": measured, "traces": shown["traced"], "mixing": shown["mixed"]}
+    recipe_of: dict[str, str] = {}
+    for recipe, names in shown["recipes"].items():
+        for name in names:
+            here = f"{branch}.recipes '{recipe}' names '{name}'"
+            if name not in measured:
+                yield f"{here}, which the branch does not measure{nearest(name, measured)}"
+            elif name in recipe_of:
+                yield f"{here}, which is by '{recipe_of[name]}': write it in one of them"
+            recipe_of[name] = recipe
     for claim, about in shown["claims"].items():
         table = CLAIM_TABLES[about["figure"]]
         unknown = [name for name in tested(about) if name not in lists[table]]

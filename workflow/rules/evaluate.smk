@@ -214,7 +214,7 @@ rule rank:
 
 
 rule judge:
-    """The paper's claims, tested: a verdict for each."""
+    """The paper's claims, tested: a verdict for each, by each recipe."""
     input:
         tables=select.tested,
         code=modules("ddgm.metrics.claims"),
@@ -228,7 +228,7 @@ rule judge:
         "logs/judge/{branch}.log",
     threads: 1
     params:
-        cfg=select.pick("branches.{branch}.claims"),
+        cfg=select.pick("branches.{branch}.claims", "branches.{branch}.recipes"),
     message:
         "Judging the claims of branch {wildcards.branch}"
     shell:

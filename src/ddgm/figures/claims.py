@@ -1,7 +1,7 @@
 """A figure for each claim of the paper: what was measured, seed by seed, and what the claim asks of it.
 
-Above each stand the claim's sentence and the verdict on it. A check mark stands at what holds and a cross at what does
-not: colour alone says nothing.
+Above each stand the claim's sentence and the verdict on each recipe. A check mark stands at what holds and a cross at
+what does not: colour alone says nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ddgm.errors import UserError
-from ddgm.figures.metric import Metric, metric_named
+from ddgm.figures.metric import SIGNS, Metric, metric_named
 from ddgm.figures.style import PAGE, SAMPLES, SMALL_PRINT, blank_page, look, read_table, save, wrapped
 
-VERDICTS = {"reproduced": "✓ reproduced", "partly": "◐ partly reproduced", "not reproduced": "✗ not reproduced"}
 HOLDS = {True: ("✓", "#117755"), False: ("✗", "#cc3311")}
 ALLOWED = "#dfe8e2"  # behind what a claim asks for
 # Paul Tol's "bright" scheme, an orange for its yellow, too pale for thin lines; after all of them come the dashes.
@@ -35,11 +34,17 @@ Place = Callable[[float, float, float, float], Axes]
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim says, the verdict, and a row for each of its tests."""
+    """What a claim says, and a row for each of its tests."""
 
     says: str
-    verdict: str
-    tests: pd.DataFrame  # experiment, metric, at, mean, sd, comparison, threshold, holds (bool)
+    tests: pd.DataFrame  # recipe, experiment, metric, at, mean, sd, comparison, threshold, holds (bool), verdict
+
+    def verdicts(self) -> list[str]:
+        """The verdict on each recipe and how many of its tests hold, in the order of the tests."""
+        return [
+            f"{SIGNS[tests['verdict'].iloc[0]]} {recipe}: {tests['holds'].sum()} of {len(tests)} tests hold"
+            for recipe, tests in self.tests.groupby("recipe", sort=False)
+        ]
 
     def of(self, experiment: str, metric: str) -> pd.DataFrame:
         """The tests of one experiment's metric that have a threshold."""
@@ -49,19 +54,19 @@ class Claim:
 
 def read_claim(claim: str, path: Path) -> Claim:
     """The rows of `claim` in the table `path` (columns: see `measures`); raises UserError if there is none."""
-    columns = ["claim", "says", "experiment", "metric", "at", "mean", "sd", "comparison", "threshold", "holds"]
-    table = read_table(path, [*columns, "verdict"])
+    columns = ["claim", "says", "recipe", "experiment", "metric", "at", "mean", "sd", "comparison", "threshold"]
+    table = read_table(path, [*columns, "holds", "verdict"])
     tests = table[table["claim"] == claim]
     if tests.empty:
         known = ", ".join(sorted(table["claim"].astype(str).unique()))
         raise UserError(f"{path} tests no claim {claim!r}, only {known}; name one of these")
-    for column, allowed in (("comparison", ("at most", "at least")), ("verdict", tuple(VERDICTS))):
+    for column, allowed in (("comparison", ("at most", "at least")), ("verdict", tuple(SIGNS))):
         other = tests.loc[~tests[column].isin(allowed), column]
         if not other.empty:
             raise UserError(f"{path}: the {column} of {claim} is {other.iloc[0]!r}; write one of {', '.join(allowed)}")
     holds = tests["holds"].astype(str) == "True"
     at = tests["at"].astype(object).where(tests["at"].notna(), "")
-    return Claim(tests["says"].iloc[0], tests["verdict"].iloc[0], tests.assign(holds=holds, at=at))
+    return Claim(tests["says"].iloc[0], tests.assign(holds=holds, at=at))
 
 
 def read_tables(tables: Mapping[str, Path], titles: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:
@@ -98,15 +103,13 @@ def _page(read: Claim, body: float, note: str) -> tuple[Figure, Place]:
     The latter takes inches: left, below the body's upper edge, wide, high.
     """
     says, small = wrapped(read.says, PAGE - 2 * EDGE), wrapped(note, PAGE - 2 * EDGE, 6, even=False)
-    head, foot = 0.05 + LINE * (len(says) + 1) + 0.05, 0.06 + SMALL_LINE * len(small)
+    verdicts = read.verdicts()
+    head, foot = 0.05 + LINE * (len(says) + len(verdicts)) + 0.05, 0.06 + SMALL_LINE * len(small)
     tall = head + body + foot
     figure = blank_page(tall)
     figure.text(EDGE / PAGE, 1 - 0.05 / tall, "\n".join(says), ha="left", va="top")
-    count = f"{read.tests['holds'].sum()} of {len(read.tests)} tests hold"
-    figure.text(
-        EDGE / PAGE, 1 - (0.06 + LINE * len(says)) / tall, f"{VERDICTS[read.verdict]}: {count}", ha="left", va="top",
-        weight="bold", size=7,
-    )  # fmt: skip
+    for line, words in enumerate(verdicts, len(says)):
+        figure.text(EDGE / PAGE, 1 - (0.06 + LINE * line) / tall, words, ha="left", va="top", weight="bold", size=7)
     figure.text(
         EDGE / PAGE, 0.03 / tall, "\n".join(small), ha="left", va="bottom", size=6, color=SMALL_PRINT, linespacing=1.25
     )
@@ -221,8 +224,8 @@ def measures(
     Each seed is a dot, the mean a bar with ± sd; infinite values stand in a strip on the right. The shading is what
     the claim asks for.
 
-      claims  csv: claim, says, experiment, metric, at, mean, sd, comparison ("at most" or "at least"), threshold,
-              holds (True or False), verdict
+      claims  csv: claim, says, recipe, experiment, metric, at, mean, sd, comparison ("at most" or "at least"),
+              threshold, holds (True or False), verdict
       tables  csv each: experiment, seed, metric, value
       titles  what stands at the line
 

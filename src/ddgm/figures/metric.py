@@ -1,7 +1,9 @@
-"""What each metric is called in a figure, and the axis that it is drawn on."""
+"""What each metric is called in a figure, the axis that it is drawn on, and the sign of a verdict."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+SIGNS = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗"}
 
 
 @dataclass(frozen=True)

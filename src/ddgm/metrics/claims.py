@@ -1,4 +1,8 @@
-"""The paper's claims against what was measured: each is a few tests with a threshold, and a verdict that follows."""
+"""The paper's claims against what was measured: each is a few tests with a threshold, and verdicts that follow.
+
+A verdict is of one recipe: what our additions make true says nothing of the paper's own, and rivals are no evidence for
+either.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,10 @@ from ddgm.parameters import CLAIM_TABLES, tested
 from ddgm.whole_file import whole_file
 
 COLUMNS = [
-    "claim", "says", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold", "against",
-    "wanted", "holds", "verdict",
+    "claim", "says", "recipe", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold",
+    "against", "wanted", "holds", "verdict",
 ]  # fmt: skip
+OTHERS = "rivals and ablations"
 
 
 def tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
@@ -70,28 +75,36 @@ def verdict(results: list[bool]) -> str:
     return "partly" if any(results) else "not reproduced"
 
 
-def judge(claims: dict[str, Any], folder: Path, target: Path) -> None:
-    """Write a row for each test of each claim; `folder` is a branch's results."""
+def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, target: Path) -> None:
+    """Write a row for each test of each claim, with its recipe's verdict; `folder` is a branch's results.
+
+    `recipes` says which experiments are by which recipe; those in none are rivals and ablations.
+    """
+    recipe_of = {experiment: recipe for recipe, names in recipes.items() for experiment in names}
     rows = []
     for claim, about in claims.items():
-        results, paths = [], tables(about, folder)
+        results: dict[str, list[bool]] = {}
+        paths = tables(about, folder)
         for test in about["tests"]:
             test = resolved(test, paths)
             values = values_of(test, pd.read_csv(paths[test["experiment"]]))
-            results.append(holds(test, values))
+            recipe = recipe_of.get(test["experiment"], OTHERS)
+            of_recipe = results.setdefault(recipe, [])
+            of_recipe.append(holds(test, values))
             rows.append(
                 {
                     "claim": claim,
                     "says": about["says"],
+                    "recipe": recipe,
                     **{key: test[key] for key in ("experiment", "metric", "at", "comparison", "threshold", "against")},
                     "wanted": "the mean" if test["seeds"] is None else f"{test['seeds']} seeds",
                     "seeds": len(values),
                     "mean": values.mean(),
                     "sd": values.std() if np.isfinite(values).all() else np.nan,
-                    "holds": results[-1],
+                    "holds": of_recipe[-1],
                 }
             )
-        for row in rows[-len(results) :]:
-            row["verdict"] = verdict(results)
+        for row in rows[-len(about["tests"]) :]:
+            row["verdict"] = verdict(results[row["recipe"]])
     with whole_file(target) as path:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.4g")

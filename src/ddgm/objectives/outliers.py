@@ -2,7 +2,8 @@
 
 A generator that draws whole figures shows the energy nothing else, and what it has never seen it does not tell from
 data. Two samples spliced, one of them turned, are strokes as the data's and wrong as a whole: outliers near the data
-that need no other data set (as outlier exposure does, Hendrycks et al. 2019). Past the margin they no longer pull.
+that need no other data set (as outlier exposure does, Hendrycks et al. 2019); samples with noise on them are outliers
+that are rougher than the data, where samples alone are smoother. Past the margin they no longer pull.
 """
 
 from typing import Any
@@ -33,6 +34,11 @@ def spliced(x: Tensor, others: Tensor, chance: Tensor, offset: float) -> Tensor:
     direction, place, turn = chance.unbind(2)
     mask = half_planes(2 * torch.pi * direction, offset * (2 * place - 1), x.shape[-2:])
     return torch.lerp(turned(others, (8 * turn).long().clamp(max=7)), x, mask.unsqueeze(2))
+
+
+def noised(x: Tensor, noise: Tensor, strength: Tensor, limits: tuple[float, float]) -> Tensor:
+    """x + strength * noise within the limits of a pixel: x and N(0, 1) (S, M, C, H, W), strength (S, M) -> as x."""
+    return (x + strength[..., None, None, None] * noise).clamp(*limits)
 
 
 def turned(x: Tensor, symmetry: Tensor) -> Tensor:
