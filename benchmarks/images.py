@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddgm import parameters
 from ddgm.pair import Pair
-from ddgm.provenance import device_name
+from ddgm.provenance import code_version, device_name
 from ddgm.search import changed
 from ddgm.training import choose_arithmetic
 
@@ -50,6 +50,7 @@ MATRIX = {"cpu": 2048, "cuda": 8192}
 PICTURES = {"cpu": 1024, "cuda": 16384}
 # What runs on a GPU, by parts of its kernels' names: the first that fits.
 KERNELS = {
+    "operations that the compiler has fused": r"^triton_",
     "optimiser, clipping, averages": r"multi_tensor|adam|adagrad|lerp",
     "reordering pictures for convolutions": r"nchwToNhwc|nhwcToNchw|transpose",
     "convolutions and matrix products": r"gemm|conv|cudnn|cutlass|xmma|sm90|wgrad|dgrad|fprop",
@@ -92,7 +93,10 @@ class PlainLoop:
         self.of_energy = torch.optim.Adagrad(self.experts.parameters(), rates["energy_rate"], weight_decay=1e-5)
         self.of_generator = torch.optim.Adagrad(self.generator.parameters(), rates["generator_rate"])
         workers = 2 if device.type == "cuda" else 0
-        self.loader = DataLoader(Faces(pixels), row["schedule"]["batch"], shuffle=True, num_workers=workers)
+        batch = row["schedule"]["batch"]
+        self.loader = DataLoader(
+            Faces(pixels), batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        )
         self.batches = iter(self.loader)
 
     def energy(self, x: Tensor) -> Tensor:
@@ -141,7 +145,7 @@ def wait(device: torch.device) -> None:
 def check(pair: Pair, plain: PlainLoop) -> float:
     """The largest difference of samples, and of energies relative to their size."""
     plain.follow(pair)
-    z = torch.rand(1, 8, pair.row["generator"]["latent"], device=pair.device) * 2 - 1
+    z = pair.draw_latent()
     with torch.no_grad():
         ours, theirs = pair.sampled(z)[0], plain.generator(z[0])
         energies, others = pair.energies(theirs[None])[0], plain.energy(theirs)
@@ -200,7 +204,7 @@ def rate(round_: Callable[[], Any], steps: int, batch: int, device: torch.device
 
 
 def where_time_goes(round_: Callable[[], Any], steps: int) -> dict[str, float]:
-    """Milliseconds a round by KERNELS on a GPU, and in which nothing ran there."""
+    """Milliseconds a round by KERNELS on a GPU, and in which nothing ran there; empty where none is seen."""
     wait(torch.device("cuda"))
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         for _ in range(steps):
@@ -208,6 +212,8 @@ def where_time_goes(round_: Callable[[], Any], steps: int) -> dict[str, float]:
         wait(torch.device("cuda"))
     spent = dict.fromkeys(KERNELS, 0.0)
     kernels = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    if not kernels:
+        return {}
     for event in kernels:
         kind = next(kind for kind, pattern in KERNELS.items() if re.search(pattern, event.name))
         spent[kind] += event.time_range.elapsed_us() / 1000 / steps
@@ -284,28 +290,28 @@ def main() -> None:
     precisions = ["float32", "bfloat16"] + ["tf32"] * (device.type == "cuda")
     products = {precision: matrix_rate(device, precision) for precision in precisions}
     work = multiply_adds(row)
+    about = {
+        "code": code_version(), "torch": torch.__version__, "threads": asked.threads, "device": device_name(device),
+        "largest_difference": 0.0,
+        **{f"matrix_gflop_per_second_{kind}": round(2 * value / 1e9) for kind, value in products.items()},
+    }  # fmt: skip
     lines: list[dict[str, object]] = []
     parts: list[dict[str, object]] = []
-    difference = 0.0
     for batch in asked.batch:
         side = Side(row, batch, device)
-        difference = max(difference, side.difference)
+        about["largest_difference"] = max(about["largest_difference"], side.difference)
         for name in side.found:
             side.round_of(name)()
         for _ in range(asked.repeats):
             side.time(asked.steps)
         lines += side.lines(work, products)
+        # After each batch size: a machine that is lent may be gone before the last.
+        write(f"image_speed_{device.type}", lines, about)
         for name in side.found if device.type == "cuda" else ():
             spent = where_time_goes(side.round_of(name), asked.steps)
             parts += [{"what": name, "batch": batch, "kernels": of, "ms": round(ms, 3)} for of, ms in spent.items()]
-    about = {
-        "torch": torch.__version__, "threads": asked.threads, "device": device_name(device),
-        "largest_difference": difference,
-        **{f"matrix_gflop_per_second_{kind}": round(2 * value / 1e9) for kind, value in products.items()},
-    }  # fmt: skip
-    write(f"image_speed_{device.type}", lines, about)
-    if parts:
-        write(f"image_time_{device.type}", parts, about)
+        if parts:
+            write(f"image_time_{device.type}", parts, about)
     for line in lines + parts:
         print(*line.values(), sep="\t")
 

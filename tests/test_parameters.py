@@ -276,6 +276,10 @@ MISTAKES = {
         edit("branches.toy.claims.samples_follow_energy.tests.0.experiment", "four_spin"),
         "branches.toy.claims.samples_follow_energy tests metrics of 'four_spin', of which none are made: did you mean",
     ),
+    "quadrature that is to repeat on a GPU": (
+        lambda rows: rows["experiments"]["four_spin_exact"].update(deterministic=True, device="auto"),
+        "experiments.four_spin_exact.deterministic is true and its negatives are drawn by quadrature, which PyTorch",
+    ),
     "a recipe of an experiment that is not measured": (
         edit("branches.toy.recipes", {"ours": ["toy_digit"]}),
         "branches.toy.recipes 'ours' names 'toy_digit', which the branch does not measure: did you mean 'toy_digits'?",

@@ -440,9 +440,19 @@ def test_replayed_functions_read_the_weights_where_they_lie_and_take_in_the_rest
 
 def test_what_cannot_be_captured_is_computed_without_and_said(monkeypatch, caplog):
     monkeypatch.setattr("ddgm.replayed.captured", Mock(side_effect=RuntimeError("not permitted\nat all")))
-    double = replayed(lambda weights, x: weights * x, [torch.ones(2)], torch.zeros(2))
+    double = replayed(torch.mul, torch.mul, [torch.ones(2)], torch.zeros(2))
     assert torch.equal(double(torch.ones(2), torch.ones(2)), torch.ones(2))
     assert "training is not replayed, and slower: not permitted" in caplog.text
+
+
+def test_a_program_is_not_asked_for_shapes_that_it_was_not_made_for(monkeypatch):
+    """A compiled program knows its example's shapes alone; what has others is computed by operations."""
+    monkeypatch.setattr("ddgm.replayed.captured", lambda function, *held: (Mock(), function(*held)))
+    weights, program = torch.full((2,), 3.0), Mock(side_effect=torch.mul)
+    double = replayed(program, torch.mul, [weights], torch.zeros(4, 2))
+    program.reset_mock()
+    assert torch.equal(double(weights, torch.ones(1, 2)), torch.full((1, 2), 3.0)) and not program.called
+    assert torch.equal(double(torch.ones(2), torch.ones(4, 2)), torch.ones(4, 2)) and program.called
 
 
 @pytest.mark.gpu
@@ -468,7 +478,9 @@ def test_a_round_on_a_gpu_waits_for_nothing(kind, image_row, image_data):
     "experiment",
     ["planar", "four_spin_langevin", "digit", "mnist_spliced", "image", "image_simultaneous", "image_bfloat16"],
 )
-def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(experiment, worth, request, parameters, monkeypatch):
+def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(
+    experiment, worth, request, parameters, monkeypatch, caplog
+):
     name = experiment.split("_")[0]
     row = parameters["experiments"].get(experiment) or request.getfixturevalue(f"{name}_row")
     kind = {"four": "planar", "mnist": "digit"}.get(name, name)
@@ -485,21 +497,23 @@ def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(experiment, w
         monkeypatch.setattr(Pair, "hasten", lambda pair, programs, graphs: None)
         plain = Pair(row, data, torch.device("cuda"))
         found = [torch.stack([pair.round() for _ in range(4)]) for pair in (graphs, plain)]
+        assert torch.equal(graphs.shown(), graphs.shown())
     finally:
         choose_arithmetic({"precision": "float32", "deterministic": False})
+    assert "and slower" not in caplog.text, "what cannot be captured or compiled is computed without"
     if worth:
         assert torch.equal(*found) and torch.equal(graphs.energy.flat, plain.energy.flat)
     else:
         rough = 2e-2 if row["precision"] == "bfloat16" else 1e-4
         torch.testing.assert_close(*found, rtol=rough, atol=rough)
-    assert torch.equal(graphs.shown(), graphs.shown()) and not torch.equal(found[0][0], found[0][1])
+    assert not torch.equal(found[0][0], found[0][1])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("worth", [math.inf, pytest.param(0, id="compiled")])
 @pytest.mark.parametrize("kind", ["planar", "digit", "image"])
-def test_a_deterministic_training_repeats_to_the_bit_on_a_gpu(kind, worth, request, tmp_path, monkeypatch):
+def test_a_deterministic_training_repeats_to_the_bit_on_a_gpu(kind, worth, request, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
     row = {**request.getfixturevalue(f"{kind}_row"), "device": "cuda", "deterministic": True}
     array = saved_array(tmp_path, request.getfixturevalue(f"{kind}_data"))
@@ -508,6 +522,7 @@ def test_a_deterministic_training_repeats_to_the_bit_on_a_gpu(kind, worth, reque
             train("x", row, array, tmp_path / name, tmp_path / "state" / name)
     finally:
         choose_arithmetic({"precision": "float32", "deterministic": False})
+    assert "and slower" not in caplog.text, "it is the graphs that are to repeat"
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("one", "two")]
     assert weights[0] == weights[1]
 

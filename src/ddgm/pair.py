@@ -76,9 +76,8 @@ class Pair:
 
         def fast(function: Callable[..., Any], nets: list[str], *example: Tensor) -> Callable[..., Any]:
             weights = [dict(self.nets())[net].flat for net in nets]
-            if programs:
-                function = compiled(function, *weights, *example)
-            return replayed(function, weights, *example) if graphs else function
+            quick = compiled(function, *weights, *example) if programs else function
+            return replayed(quick, function, weights, *example) if graphs else quick
 
         n, seeds, of_latent = self.row["schedule"]["batch"], len(self.row["seeds"]), self.row["generator"]["latent"]
 
@@ -386,7 +385,8 @@ def optimiser(row: dict[str, Any], net: str, ensemble: Ensemble) -> torch.optim.
     if row["kind"] == "adagrad":
         # The lab has eps inside the root. A sum of squares that starts at eps, and no eps outside, is the same.
         sums = {"initial_accumulator_value": row["eps"], "eps": 0.0}
-        fused = ensemble.flat.device.type == "cpu"
+        # PyTorch has a fused one for the CPU alone, and elsewhere chooses the next best.
+        fused = True if ensemble.flat.device.type == "cpu" else None
         return torch.optim.Adagrad(weights, rate, **sums, weight_decay=decay, fused=fused)
     return torch.optim.Adam(weights, rate, (row["beta1"], row["beta2"]), row["eps"], weight_decay=decay, fused=True)
 

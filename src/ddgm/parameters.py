@@ -263,6 +263,11 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 yield f"{here} write negative: {{kind: generator, reuse_latent: true, importance: null}}"
             if row["objective"]["kind"] != "dual":
                 yield f"{here} its two losses have to be one, write objective.kind dual or schedule.kind alternating"
+        if negative["kind"] == "quadrature" and row["deterministic"] and row["device"] != "cpu":
+            yield (
+                f"{key}.deterministic is true and its negatives are drawn by quadrature, which PyTorch does not "
+                f"repeat on a GPU: write device: cpu, or deterministic: false"
+            )
         if row["devices"] > 1:
             if schedule["batch"] % row["devices"]:
                 yield (

@@ -11,11 +11,14 @@ from ddgm.progress import log
 WARM_UP = 3  # calls before the capture, in which libraries choose their algorithms and take their memory
 
 
-def replayed(function: Callable[..., Any], weights: Sequence[Tensor], *example: Tensor) -> Callable[..., Any]:
+def replayed(
+    function: Callable[..., Any], plain: Callable[..., Any], weights: Sequence[Tensor], *example: Tensor
+) -> Callable[..., Any]:
     """`function(*weights, *others)` as a graph, which reads `weights` where they lie and copies the others in.
 
-    `example` are others of the shapes to come; with other weights or shapes it is `function` that is called, and always
-    where it cannot be captured. What it draws at random it draws anew at each call. What it gives holds until the next.
+    `example` are others of the shapes to come, the only ones that `function` has to know: with others it is `plain`,
+    the same as operations, that is called. With other weights it is `function`, and always where it cannot be captured.
+    What it draws at random it draws anew at each call. What it gives holds until the next.
     """
     held = [tensor.clone() for tensor in example]
     try:
@@ -27,8 +30,9 @@ def replayed(function: Callable[..., Any], weights: Sequence[Tensor], *example: 
 
     def replay(*tensors: Tensor) -> Any:
         given, others = tensors[: len(weights)], tensors[len(weights) :]
-        elsewhere = [tensor.data_ptr() for tensor in given] != places
-        if elsewhere or [tensor.shape for tensor in others] != [tensor.shape for tensor in held]:
+        if [tensor.shape for tensor in others] != [tensor.shape for tensor in held]:
+            return plain(*tensors)
+        if [tensor.data_ptr() for tensor in given] != places:
             return function(*tensors)
         for own, other in zip(held, others, strict=True):
             own.copy_(other)
@@ -49,6 +53,13 @@ def captured(function: Callable[..., Any], *tensors: Tensor) -> tuple[torch.cuda
                 function(*tensors)
         torch.cuda.current_stream(device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = function(*tensors)
+        try:
+            # The outer stream comes back also where the inner one's end raises.
+            with torch.cuda.stream(torch.cuda.current_stream(device)), torch.cuda.graph(graph):
+                result = function(*tensors)
+        except RuntimeError:
+            # A generator that a failed capture has left in it refuses to draw: a copy of it is in none.
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
     return graph, result
