@@ -280,9 +280,9 @@ MISTAKES = {
         lambda rows: rows["experiments"]["four_spin_exact"].update(deterministic=True, device="auto"),
         "experiments.four_spin_exact.deterministic is true and its negatives are drawn by quadrature, which PyTorch",
     ),
-    "a recipe of an experiment that is not measured": (
+    "a recipe of no experiment": (
         edit("branches.toy.recipes", {"ours": ["toy_digit"]}),
-        "branches.toy.recipes 'ours' names 'toy_digit', which the branch does not measure: did you mean 'toy_digits'?",
+        "branches.toy.recipes 'ours' names 'toy_digit', which is no experiment: did you mean 'toy_digits'?",
     ),
     "an experiment by two recipes": (
         edit("branches.toy.recipes", {"ours": ["toy_digits"], "theirs": ["toy_digits"]}),

@@ -236,7 +236,7 @@ def test_another_crop_does_not_download_again(project):
 )
 def test_a_mirror_without_the_file_stops_with_the_sentence_and_leaves_nothing(file, project, tmp_path, monkeypatch):
     monkeypatch.setenv("DDGM_MIRROR", str(tmp_path))
-    said = run(project, f"snakemake --cores 1 data/raw/{file}", code=1)
+    said = run(project, f"snakemake data/raw/{file}", code=1)
     assert "ddgm: the mirror has no readable file" in said and "Traceback" not in said
     assert not (project / "data/raw" / file).exists()
 

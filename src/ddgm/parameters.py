@@ -334,8 +334,8 @@ def _untestable(
     for recipe, names in shown["recipes"].items():
         for name in names:
             here = f"{branch}.recipes '{recipe}' names '{name}'"
-            if name not in measured:
-                yield f"{here}, which the branch does not measure{nearest(name, measured)}"
+            if name not in rows:
+                yield f"{here}, which is no experiment{nearest(name, rows)}"
             elif name in recipe_of:
                 yield f"{here}, which is by '{recipe_of[name]}': write it in one of them"
             recipe_of[name] = recipe
