@@ -181,11 +181,34 @@ def test_infinite_values_stand_right_of_all_finite_ones(tmp_path, caught):
     assert list(seeds.get_xdata()) == [0.05, 0.1]
 
 
-def test_an_experiment_without_the_metric_is_said_to_be_not_measured(tmp_path, caught):
-    tables = metric_tables(tmp_path, ["spin"], kl_data_model=[0.1]) | metric_tables(tmp_path, ["spiral"], other=[1.0])
+@pytest.mark.parametrize("other", ["kl_data_model", "other"])
+def test_what_could_not_be_measured_is_said_and_what_does_not_apply_is_left_blank(other, tmp_path, caught):
+    tables = metric_tables(tmp_path, ["spin"], kl_data_model=[0.1]) | metric_tables(
+        tmp_path, ["spiral"], **{other: [np.nan]}
+    )
     path = write_claims(tmp_path / "claims.csv", ("spin", "kl_data_model", "", "at most", 0.2, True))
     claims.measures("c", path, tables, TITLES, [])
-    assert "not measured" in [text for text, *_ in drawn_words(caught[0])]
+    said = "not measured" in [text for text, *_ in drawn_words(caught[0])]
+    assert said == (other == "kl_data_model")
+
+
+@pytest.mark.parametrize(("values", "low"), [([0.94, 0.98], 0.93), ([0.3, 0.98], -0.03)])
+def test_shares_that_are_all_close_to_one_fill_their_axis(values, low, tmp_path, caught):
+    tables = metric_tables(tmp_path, ["spin"], confidence=values)
+    path = write_claims(tmp_path / "claims.csv", ("spin", "confidence", "", "at least", 0.95, True))
+    claims.measures("c", path, tables, TITLES, [])
+    (panel,) = caught[0].axes
+    assert panel.get_xlim()[0] == pytest.approx(low, abs=0.01) and 1 < panel.get_xlim()[1] < 1.04
+
+
+def test_verdicts_stand_in_the_order_of_the_whole_table(tmp_path):
+    path = write_claims(
+        tmp_path / "claims.csv", ("spin", "a", "", "at most", 1, True), ("spin", "b", "", "at most", 1, False)
+    )
+    table = pd.read_csv(path).assign(recipe=["ours", RECIPE])
+    pd.concat([table[1:].assign(claim="first"), table]).to_csv(path, index=False)
+    said = claims.read_claim("c", path).verdicts()
+    assert said == [f"◐ {RECIPE}: 0 of 1 tests hold", "◐ ours: 1 of 1 tests hold"]
 
 
 def test_a_log_axis_has_numbers_that_can_be_read(tmp_path, caught):
@@ -215,7 +238,7 @@ def test_a_trace_is_the_mean_over_seeds_and_its_threshold_stands_at_its_end(tmp_
 def test_data_sets_are_rows_and_metrics_columns(tmp_path, caught):
     draw_traces(tmp_path)
     panels = caught[0].axes
-    assert [panel.get_title() for panel in panels[:3]] == ["at the data", "near the data", "far from the data"]
+    assert [panel.get_title() for panel in panels[:3]] == ["at the data", "near the data", "anywhere in the box"]
     tops = [panel.get_position().y1 for panel in panels]
     assert len(panels) == 6 and tops[0] == tops[2] > tops[3] == tops[5]
     names = [text.get_text() for text in panels[2].get_legend().get_texts()]

@@ -34,16 +34,19 @@ Place = Callable[[float, float, float, float], Axes]
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim says, and a row for each of its tests."""
+    """What a claim says, the table's recipes in their order, and a row for each of the claim's tests."""
 
     says: str
+    recipes: list[str]
     tests: pd.DataFrame  # recipe, experiment, metric, at, mean, sd, comparison, threshold, holds (bool), verdict
 
     def verdicts(self) -> list[str]:
-        """The verdict on each recipe and how many of its tests hold, in the order of the tests."""
+        """The verdict on each recipe, and how many of its tests hold."""
+        parts = [(recipe, self.tests[self.tests["recipe"] == recipe]) for recipe in self.recipes]
         return [
             f"{SIGNS[tests['verdict'].iloc[0]]} {recipe}: {tests['holds'].sum()} of {len(tests)} tests hold"
-            for recipe, tests in self.tests.groupby("recipe", sort=False)
+            for recipe, tests in parts
+            if len(tests)
         ]
 
     def of(self, experiment: str, metric: str) -> pd.DataFrame:
@@ -66,7 +69,7 @@ def read_claim(claim: str, path: Path) -> Claim:
             raise UserError(f"{path}: the {column} of {claim} is {other.iloc[0]!r}; write one of {', '.join(allowed)}")
     holds = tests["holds"].astype(str) == "True"
     at = tests["at"].astype(object).where(tests["at"].notna(), "")
-    return Claim(tests["says"].iloc[0], tests.assign(holds=holds, at=at))
+    return Claim(tests["says"].iloc[0], list(table["recipe"].unique()), tests.assign(holds=holds, at=at))
 
 
 def read_tables(tables: Mapping[str, Path], titles: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:
@@ -141,10 +144,11 @@ def _limits(values: np.ndarray, metric: Metric) -> tuple[float, float]:
         low, high = (values.min() / 1.6, values.max() * 1.6) if values.size else (0.1, 10.0)
         # Less than two powers of ten would leave the axis with one number or none.
         return (low, high) if high / low > 100 else (10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
-    if metric.axis == "share":
-        return -0.03, 1.03
     low, high = (values.min(), values.max()) if values.size else (0.0, 1.0)
-    if metric.axis == "correlation":
+    # From 0, unless all of it is close to 1.
+    if metric.axis == "share" and low < 0.5:
+        return -0.03, 1.03
+    if metric.axis in ("share", "correlation"):
         low = min(low, 0.0) if low < 0.5 else low
         margin = 0.05 * max(1 - low, 0.02)
         return low - margin, 1 + margin
@@ -186,11 +190,12 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
                 ha="left", va="center", color=colour, size=8,
             )  # fmt: skip
         known = values[~np.isnan(values)]
-        if not known.size:
+        if values.size and not known.size:
             panel.annotate(
                 "not measured", (0, middle), xycoords=("axes fraction", "data"), xytext=(3, 0),
                 textcoords="offset points", ha="left", va="center", color=SMALL_PRINT, size=6,
             )  # fmt: skip
+        if not known.size:
             continue
         shown = known[np.isfinite(known)].clip(low)
         # Seed by seed a little lower, so that equal values are seen to be several.
@@ -212,6 +217,10 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
     panel.set(xlim=(low, high))
     for minor in (False, True):
         panel.set_xticks([tick for tick in panel.get_xticks(minor=minor) if low <= tick <= end], minor=minor)
+    # Numbers at the ends stay within the panel, off those of the next.
+    for tick, label in zip(panel.get_xticks(), panel.get_xticklabels(), strict=True):
+        place = panel.transAxes.inverted().transform(panel.transData.transform((tick, 0)))[0]
+        label.set_ha("left" if place < 0.1 else "right" if place > 0.9 else "center")
     panel.set_xlabel(metric.meaning, size=7)
     panel.set_title(metric.label, size=8)
 
@@ -427,6 +436,8 @@ def mixing(
             "Occupancy error: total variation between the share of samples in each mode and its due share; 0 is "
             "perfect. Means over seeds, bands and bars ± sd. Seconds of one process, without training."
         )
+        if (read.tests["metric"] == "slowdown").any():
+            note += " The other tests are of how much longer the chains take than the generator, to as small an error."
         key = 0.05 + 0.13 * key_lines
         figure, place = _page(read, key + lines * (above + tall + below) + 0.12, note)
         seconds = table["seconds"].min() / 1.5, table["seconds"].max() * 1.5

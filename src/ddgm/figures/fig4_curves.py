@@ -25,7 +25,9 @@ def draw(history: Path, outputs: Sequence[Path], title: str) -> None:
         plot_seeds(energies, table, "energy_samples", SAMPLES)
         plot_seeds(energies, table, "energy_data", DATA)
         energies.set_yscale("symlog", linthresh=1)
-        energies.set_title("E of data (red) and samples (blue)", size=7)
+        for line in energies.lines[-table["seed"].nunique() - 1 :]:
+            line.set_linestyle((0, (2, 2)))  # What coincides is seen as two.
+        energies.set_title("E of data (red), samples (blue)", size=7)
         plot_seeds(gap, table, "gap", ENERGY)
         gap.set_yscale("symlog", linthresh=1)
         gap.set_title("E(samples) − E(data)", size=7)
@@ -36,7 +38,7 @@ def draw(history: Path, outputs: Sequence[Path], title: str) -> None:
         for panel in (energies, gap, spread):
             panel.set_xlabel("training step", size=7)
             panel.locator_params(axis="x", nbins=5)
-        energies.set_ylabel("nats", size=7)
+        energies.set_ylabel("nats, linear below 1", size=7)
         seeds = table["seed"].nunique()
         figure.suptitle(f"{title}: along training, {seeds} seed{'s' if seeds > 1 else ''}", size=8)
         save(figure, outputs)

@@ -4,6 +4,7 @@ The figures read arrays and tables and never touch the models: nothing here impo
 """
 
 import io
+import re
 import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,11 @@ def width_of(words: str, size: float) -> float:
 
 
 def wrapped(words: str, wide: float, size: float = 8, even: bool = True) -> list[str]:
-    """`words` in as few lines as fit `wide` inches in letters of `size` points; these equally long, or each full."""
+    """`words` in as few lines as fit `wide` inches in letters of `size` points; these equally long, or each full.
+
+    An equation's number stays with its "Eq.".
+    """
+    words = re.sub(r"\b(Eqs?\.) (?=\d)", "\\1\N{NO-BREAK SPACE}", words)
     best: list[str] = []
     for letters in range(len(words), 0, -1):
         lines = textwrap.wrap(words, letters)
@@ -64,7 +69,7 @@ def wrapped(words: str, wide: float, size: float = 8, even: bool = True) -> list
             best = lines
             if not even:
                 break
-    return best or textwrap.wrap(words, 1)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in best or textwrap.wrap(words, 1)]
 
 
 def first_of(seeds: int) -> str:
