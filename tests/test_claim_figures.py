@@ -238,7 +238,7 @@ def test_a_trace_is_the_mean_over_seeds_and_its_threshold_stands_at_its_end(tmp_
 def test_data_sets_are_rows_and_metrics_columns(tmp_path, caught):
     draw_traces(tmp_path)
     panels = caught[0].axes
-    assert [panel.get_title() for panel in panels[:3]] == ["at the data", "near the data", "anywhere in the box"]
+    assert [panel.get_title() for panel in panels[:3]] == ["at the data", "near the data", "in the whole box"]
     tops = [panel.get_position().y1 for panel in panels]
     assert len(panels) == 6 and tops[0] == tops[2] > tops[3] == tops[5]
     names = [text.get_text() for text in panels[2].get_legend().get_texts()]

@@ -4,32 +4,30 @@ Above each stand the claim's sentence and the verdict on each recipe. A check ma
 what does not: colour alone says nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from ddgm.errors import UserError
+from ddgm.figures.inches import EDGE, page_of
 from ddgm.figures.metric import SIGNS, Metric, metric_named
-from ddgm.figures.style import PAGE, SAMPLES, SMALL_PRINT, blank_page, look, read_table, save, wrapped
+from ddgm.figures.style import PAGE, SAMPLES, SMALL_PRINT, look, read_table, save, width_of, wrapped
 
 HOLDS = {True: ("✓", "#117755"), False: ("✗", "#cc3311")}
 ALLOWED = "#dfe8e2"  # behind what a claim asks for
 # Paul Tol's "bright" scheme, an orange for its yellow, too pale for thin lines; after all of them come the dashes.
 COLOURS = ("#4477aa", "#cc3344", "#228833", "#aa3377", "#44aacc", "#ee7733", "#555555")
+NUMBERS, OVER = 7, 0.08  # points of a panel's numbers, and inches that they may stand beyond it
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-# The page, inches.
-EDGE, LINE, SMALL_LINE = 0.05, 0.135, 0.105
-Place = Callable[[float, float, float, float], Axes]
 
 
 @dataclass(frozen=True)
@@ -100,29 +98,6 @@ def tested_metrics(read: Claim, claim: str, table: pd.DataFrame) -> list[str]:
     return metrics
 
 
-def _page(read: Claim, body: float, note: str) -> tuple[Figure, Place]:
-    """A page with the claim above and a note below; and what puts a panel into the body between them.
-
-    The latter takes inches: left, below the body's upper edge, wide, high.
-    """
-    says, small = wrapped(read.says, PAGE - 2 * EDGE), wrapped(note, PAGE - 2 * EDGE, 6, even=False)
-    verdicts = read.verdicts()
-    head, foot = 0.05 + LINE * (len(says) + len(verdicts)) + 0.05, 0.06 + SMALL_LINE * len(small)
-    tall = head + body + foot
-    figure = blank_page(tall)
-    figure.text(EDGE / PAGE, 1 - 0.05 / tall, "\n".join(says), ha="left", va="top")
-    for line, words in enumerate(verdicts, len(says)):
-        figure.text(EDGE / PAGE, 1 - (0.06 + LINE * line) / tall, words, ha="left", va="top", weight="bold", size=7)
-    figure.text(
-        EDGE / PAGE, 0.03 / tall, "\n".join(small), ha="left", va="bottom", size=6, color=SMALL_PRINT, linespacing=1.25
-    )
-
-    def place(left: float, top: float, wide: float, high: float) -> Axes:
-        return figure.add_axes((left / PAGE, 1 - (head + top + high) / tall, wide / PAGE, high / tall))
-
-    return figure, place
-
-
 def power(value: float) -> str:
     """A power of ten as a number, or with raised digits of full size where that would be long."""
     return f"{value:g}" if 1e-4 < value < 1e4 else "10" + str(round(np.log10(value))).translate(RAISED)
@@ -154,6 +129,23 @@ def _limits(values: np.ndarray, metric: Metric) -> tuple[float, float]:
         return low - margin, 1 + margin
     margin = 0.06 * (high - low) or 0.5
     return low - margin, high + margin
+
+
+def _keep_numbers_apart(panel: Axes) -> None:
+    """Numbers at the ends of the x axis off those of the next panel, and of those between them the ones that fit."""
+    ticks, wide = panel.get_xticks(), panel.get_position().width * PAGE
+    places = wide * (panel.transData + panel.transAxes.inverted()).transform(np.c_[ticks, 0 * ticks])[:, 0]
+    words = panel.xaxis.get_major_formatter().format_ticks(ticks)
+    long = np.array([width_of(word, NUMBERS) for word in words])
+    starts = (places - long / 2).clip(-OVER, wide + OVER - long)
+    kept: list[int] = []
+    for number in sorted(range(len(ticks)), key=lambda at: at not in (0, len(ticks) - 1)):
+        left, right = starts[number] - 0.02, starts[number] + long[number] + 0.02
+        if all(right < starts[other] or starts[other] + long[other] < left for other in kept):
+            kept.append(number)
+    panel.set_xticks(ticks, [word if number in kept else "" for number, word in enumerate(words)], size=NUMBERS)
+    for label, moved in zip(panel.get_xticklabels(), starts + long / 2 - places, strict=True):
+        label.set_transform(label.get_transform() + ScaledTranslation(moved, 0, panel.figure.dpi_scale_trans))
 
 
 def style_of(number: int) -> dict[str, object]:
@@ -214,13 +206,12 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
             panel.text(beyond, middle, words, ha="center", va="center", size=7)
     if metric.axis == "log":
         _plain_log(panel, "x")
+    elif metric.axis == "linear" and (finite == finite.round()).all():
+        panel.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     panel.set(xlim=(low, high))
     for minor in (False, True):
         panel.set_xticks([tick for tick in panel.get_xticks(minor=minor) if low <= tick <= end], minor=minor)
-    # Numbers at the ends stay within the panel, off those of the next.
-    for tick, label in zip(panel.get_xticks(), panel.get_xticklabels(), strict=True):
-        place = panel.transAxes.inverted().transform(panel.transData.transform((tick, 0)))[0]
-        label.set_ha("left" if place < 0.1 else "right" if place > 0.9 else "center")
+    _keep_numbers_apart(panel)
     panel.set_xlabel(metric.meaning, size=7)
     panel.set_title(metric.label, size=8)
 
@@ -254,7 +245,7 @@ def measures(
             note += " ∞ stands for all seeds, or for so many."
         if not set(tables) <= set(read.tests["experiment"]):
             note += " Experiments without shading are for comparison."
-        figure, place = _page(read, top + ends[-1] + below, note)
+        figure, place = page_of(read.says, top + ends[-1] + below, note, bold=read.verdicts())
         for column, metric in enumerate(metrics):
             panel = place(names + column * (wide + sign), top, wide, ends[-1])
             panel.set(ylim=(ends[-1], 0), yticks=[])
@@ -327,7 +318,7 @@ def traces(
             "its colour, at its last step (its first, if it stands on the left); filled: the mean meets it, hollow: it "
             "does not."
         )
-        figure, place = _page(read, top + sum(heights) + below * len(sets) + 0.14, note)
+        figure, place = page_of(read.says, top + sum(heights) + below * len(sets) + 0.14, note, bold=read.verdicts())
         limits = {}
         for metric in metrics:
             asked = read.tests.loc[read.tests["metric"] == metric, "threshold"].to_numpy(float)
@@ -439,7 +430,7 @@ def mixing(
         if (read.tests["metric"] == "slowdown").any():
             note += " The other tests are of how much longer the chains take than the generator, to as small an error."
         key = 0.05 + 0.13 * key_lines
-        figure, place = _page(read, key + lines * (above + tall + below) + 0.12, note)
+        figure, place = page_of(read.says, key + lines * (above + tall + below) + 0.12, note, bold=read.verdicts())
         seconds = table["seconds"].min() / 1.5, table["seconds"].max() * 1.5
         highest = min(1.0, table["value"].max() * 1.1) or 1.0
         for number, (experiment, heading) in enumerate(headings.items()):

@@ -13,18 +13,20 @@ LETTERS, APART = 0.11, 0.08  # below a row of tiles
 Place = Callable[[float, float, float, float], Axes]
 
 
-def page_of(heading: str, body: float, note: str, dpi: float = DPI) -> tuple[Figure, Place]:
-    """A page with the heading above and the note below; and what puts a panel into the body between them.
+def page_of(heading: str, body: float, note: str, dpi: float = DPI, bold: Sequence[str] = ()) -> tuple[Figure, Place]:
+    """A page with heading and bold lines above, the note below; and what puts a panel into the body between them.
 
     The latter takes inches: left, below the body's upper edge, wide, high. It begins each panel at a whole dot, so
     that a picture in it whose pixels are whole dots keeps them so.
     """
     says, small = wrapped(heading, PAGE - 2 * EDGE), wrapped(note, 0.97 * (PAGE - 2 * EDGE), 6, even=False)
     # The note keeps off the edge: dots round letters of 6 points up or down, along a line by up to a letter.
-    head, foot = EDGE + LINE * len(says) + 0.04, 0.06 + SMALL_LINE * len(small)
+    head, foot = EDGE + LINE * (len(says) + len(bold)) + 0.04, 0.06 + SMALL_LINE * len(small)
     tall = round((head + body + foot) * dpi) / dpi
     figure = blank_page(tall)
     figure.text(EDGE / PAGE, 1 - EDGE / tall, "\n".join(says), ha="left", va="top")
+    for line, words in enumerate(bold, len(says)):
+        figure.text(EDGE / PAGE, 1 - (EDGE + LINE * line) / tall, words, ha="left", va="top", weight="bold", size=7)
     figure.text(
         EDGE / PAGE, 0.03 / tall, "\n".join(small), ha="left", va="bottom", size=6, color=SMALL_PRINT, linespacing=1.25
     )

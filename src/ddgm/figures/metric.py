@@ -32,7 +32,7 @@ METRICS = {
     "sliced_wasserstein2": Metric("sliced 2-Wasserstein distance", "", "log"),
     "rank_correlation": Metric("at the data", "rank correlation", "correlation"),
     "rank_correlation_near": Metric("near the data", "rank correlation", "correlation"),
-    "rank_correlation_far": Metric("anywhere in the box", "rank correlation", "correlation"),
+    "rank_correlation_far": Metric("in the whole box", "rank correlation", "correlation"),
     "classes_found": Metric("digits", "of ten"),
     "kl_to_uniform": Metric("KL to uniform", "nats", "log"),
     "confidence": Metric("confidence", "mean", "share"),
