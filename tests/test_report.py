@@ -94,9 +94,14 @@ def test_the_verdicts_and_the_tests_that_failed_stand_in_the_page(report, made):
     test = {"experiment": "toy_four_spin", "metric": "kl_data_model", "at": None, "seeds": None}
     tests = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (0.1, 2.0)]
     claim = {"says": "The energy fits", "figure": "measures", "tests": tests}
-    judge({"fits": claim}, {}, made, made / "metrics/claims.csv")
+    other = {**claim, "says": "So does the other", "tests": [{**tests[1], "experiment": "toy_digits"}]}
+    table = made / "metrics/toy_digits.csv"
+    table.write_text((made / "metrics/toy_four_spin.csv").read_text().replace("toy_four_spin", "toy_digits"))
+    judge({"fits": claim, "other": other}, {"ours": ["toy_digits"]}, made, made / "metrics/claims.csv")
+    table.unlink()  # No such model lies here, whose provenance the page would ask for.
     text = page(report)
-    assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">◐ 1 of 2</td>", text)
+    assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">◐ 1 of 2</td><td [^>]*></td>", text)
+    assert re.search(r"<td>So does the other</td><td [^>]*></td><td class=\"verdict reproduced\">✓ 1 of 1</td>", text)
     assert "kl_data_model is 0.5, and not at most 0.1" in text
 
 
