@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from ddgm import parameters, record
+from ddgm.figures.metric import SIGNS
 from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
 from ddgm.whole_file import WRITTEN, whole_file
@@ -179,6 +180,7 @@ class Page:
         return PAGES.get_template("page.html.jinja").render(
             page=self, short=SHORT, code=code_version(), title=self.config["branches"][self.branch]["title"],
             not_reproduced=self.config["branches"][self.branch]["not_reproduced"],
+            verdict_of={sign: words.split()[0] for words, sign in SIGNS.items()},
         )  # fmt: skip
 
 

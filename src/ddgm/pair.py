@@ -92,10 +92,10 @@ class Pair:
             return
         self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, others)
         self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, data, weight)
-        if self.row["negative"]["kind"] in ("generator", "spliced", "noised"):
-            self.generate = fast(self.generate, ["generator"], latent)
-        elif self.row["negative"]["kind"] != "quadrature":
+        if self.row["negative"]["kind"] in ("langevin", "persistent"):
             self.energy_slope = fast(self.energy_slope, ["energy"], data)
+        elif self.row["negative"]["kind"] != "quadrature":
+            self.generate = fast(self.generate, ["generator"], latent)
 
     def number(self, value: float) -> Tensor:
         """A number in the device's memory, put there without waiting for the device."""

@@ -25,8 +25,8 @@ HOLDS = {True: ("✓", "#117755"), False: ("✗", "#cc3311")}
 ALLOWED = "#dfe8e2"  # behind what a claim asks for
 # Paul Tol's "bright" scheme, an orange for its yellow, too pale for thin lines; after all of them come the dashes.
 COLOURS = ("#4477aa", "#cc3344", "#228833", "#aa3377", "#44aacc", "#ee7733", "#555555")
-NUMBERS, OVER = 7, 0.08  # points of a panel's numbers, and inches that they may stand beyond it
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+NUMBERS, OVER = 7, 0.08  # points of a panel's numbers, and inches that they may stand beyond it
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,13 +27,13 @@ def by_seed(history: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.Series
     return seeds, seeds.dropna().mean(axis=1)
 
 
-def plot_seeds(panel: Axes, history: pd.DataFrame, column: str, colour: str) -> None:
+def plot_seeds(panel: Axes, history: pd.DataFrame, column: str, colour: str, style: Any = "-") -> None:
     """A column of a table along its steps: each seed thin, their mean thick."""
     seeds, mean = by_seed(history, column)
     for seed in seeds:
         line = seeds[seed].dropna()
-        panel.plot(line.index, line, color=colour, linewidth=0.4, alpha=0.45)
-    panel.plot(mean.index, mean, color=colour, linewidth=1.2)
+        panel.plot(line.index, line, color=colour, linestyle=style, linewidth=0.4, alpha=0.45)
+    panel.plot(mean.index, mean, color=colour, linestyle=style, linewidth=1.2)
 
 
 def read_history(path: Path) -> pd.DataFrame:

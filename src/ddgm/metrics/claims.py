@@ -83,28 +83,25 @@ def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, t
     recipe_of = {experiment: recipe for recipe, names in recipes.items() for experiment in names}
     rows = []
     for claim, about in claims.items():
-        results: dict[str, list[bool]] = {}
         paths = tables(about, folder)
         for test in about["tests"]:
             test = resolved(test, paths)
             values = values_of(test, pd.read_csv(paths[test["experiment"]]))
-            recipe = recipe_of.get(test["experiment"], OTHERS)
-            of_recipe = results.setdefault(recipe, [])
-            of_recipe.append(holds(test, values))
             rows.append(
                 {
                     "claim": claim,
                     "says": about["says"],
-                    "recipe": recipe,
+                    "recipe": recipe_of.get(test["experiment"], OTHERS),
                     **{key: test[key] for key in ("experiment", "metric", "at", "comparison", "threshold", "against")},
                     "wanted": "the mean" if test["seeds"] is None else f"{test['seeds']} seeds",
                     "seeds": len(values),
                     "mean": values.mean(),
                     "sd": values.std() if np.isfinite(values).all() else np.nan,
-                    "holds": of_recipe[-1],
+                    "holds": holds(test, values),
                 }
             )
-        for row in rows[-len(about["tests"]) :]:
-            row["verdict"] = verdict(results[row["recipe"]])
+    tests = pd.DataFrame(rows, columns=COLUMNS).astype({"verdict": object})
+    for _, of_recipe in tests.groupby(["claim", "recipe"]):
+        tests.loc[of_recipe.index, "verdict"] = verdict(list(of_recipe["holds"]))
     with whole_file(target) as path:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.4g")
+        tests.to_csv(path, index=False, float_format="%.4g")
