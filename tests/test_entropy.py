@@ -10,7 +10,7 @@ from scipy.special import xlogy
 
 from ddgm.ensemble import Ensemble
 from ddgm.entropy import ENTROPIES, Draw, batch_norm_mean, batch_norm_sum, nearest_neighbour, none, variational
-from ddgm.generator import build_generator
+from ddgm.generator import BatchNorm, build_generator
 
 GENERATOR = {
     "kind": "dense", "latent": 4, "hidden": [16, 8], "activation": "relu", "output": "none", "noise": 0.0,
@@ -40,6 +40,32 @@ def test_eq_15_reaches_every_batch_norm_scale(estimator):
     gradients = torch.autograd.grad(entropy.sum(), [generators.parameters[name] for name in names])
     assert [g.shape for g in gradients] == [(3, 16), (3, 8)]
     assert all((g > 0).all() for g in gradients), "raising a scale raises the entropy"
+
+
+def test_with_batch_norm_on_the_outputs_eq_15_knows_what_their_scale_does_to_the_entropy():
+    torch.manual_seed(0)
+    generator = build_generator({**GENERATOR, "output": "batch_norm"}, (2,))
+    z = 2 * torch.rand(2000, 4) - 1
+
+    def entropies():
+        scales = torch.cat([value for name, value in generator.named_parameters() if name.endswith(".scale")])
+        samples = generator(z).detach().unsqueeze(0)
+        measured = nearest_neighbour(drawn(samples), {"neighbours": 3, "dimensions": 2})
+        return batch_norm_sum(drawn(scales=scales.unsqueeze(0)), {}).item(), measured.item()
+
+    before = entropies()
+    hidden, outputs = [layer for layer in generator.net if isinstance(layer, BatchNorm)][1:]
+    assert len(outputs.scale) == 2
+    with torch.no_grad():
+        outputs.scale *= 3
+    said, measured = (after - start for after, start in zip(entropies(), before, strict=True))
+    assert said == pytest.approx(2 * math.log(3), abs=1e-4) and measured == pytest.approx(2 * math.log(3), abs=1e-3)
+    with torch.no_grad():
+        outputs.scale /= 3
+        hidden.scale *= 3
+    said, measured = (after - start for after, start in zip(entropies(), before, strict=True))
+    assert said == pytest.approx(8 * math.log(3), abs=1e-4), "of the hidden scales Eq. 15 is mistaken"
+    assert measured == pytest.approx(0, abs=1e-3)
 
 
 def test_nearest_neighbour_entropy_of_known_distributions():

@@ -19,7 +19,10 @@ LAB = {
 }
 
 
-@pytest.mark.parametrize(("row", "shape"), [(DENSE, (2,)), (DENSE, (1, 8, 8)), (LAB, (3, 64, 64))])
+NORMALISED = [({**DENSE, "output": "batch_norm"}, (2,)), ({**LAB, "output": "batch_norm"}, (3, 64, 64))]
+
+
+@pytest.mark.parametrize(("row", "shape"), [(DENSE, (2,)), (DENSE, (1, 8, 8)), (LAB, (3, 64, 64)), *NORMALISED])
 def test_samples_have_the_datas_shape(row, shape):
     generator = build_generator(row, shape)
     assert generator(torch.randn(3, row["latent"])).shape == (3, *shape)
@@ -41,6 +44,16 @@ def test_batch_norm_gives_each_channel_its_scale_and_shift(shape):
     out = norm(torch.randn(shape).double() * 7 + 3).transpose(0, 1).flatten(1)
     torch.testing.assert_close(out.mean(1), torch.full((3,), 0.1).double())
     torch.testing.assert_close(out.std(1, correction=0), norm.scale.detach(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(("row", "shape"), NORMALISED)
+def test_normalised_outputs_have_the_scale_and_shift_of_their_batch_norm_and_no_bias_beside_it(row, shape):
+    torch.manual_seed(0)
+    generator = build_generator(row, shape)
+    assert not [name for name, _ in generator.named_parameters() if name.endswith(".bias")]
+    x = generator(prior(8, row["latent"], torch.Generator().manual_seed(1))).detach().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(x.mean(1), torch.full((shape[0],), row["shift"]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x.std(1, correction=0), torch.ones(shape[0]), atol=1e-3, rtol=0)
 
 
 def test_batch_norm_is_the_same_when_sampling_as_when_training():

@@ -88,6 +88,20 @@ def batch_norm(channels: int, row: dict) -> BatchNorm:
     return BatchNorm(channels, row["shift"], row["statistics"] == "fixed")
 
 
+def output_layer(channels: int, row: dict) -> nn.Module:
+    """What the last layer's values go through: an activation, or batch norm.
+
+    With batch norm x = shift + scale · x̂ where x̂ has mean 0 and variance 1, and log scale in Eq. 15 is exactly what the
+    scale of x adds to the entropy H(P_φ(x)) itself.
+    """
+    return batch_norm(channels, row) if row["output"] == "batch_norm" else ACTIVATIONS[row["output"]]()
+
+
+def has_bias(row: dict) -> bool:
+    """Whether the last layer has a bias: one that batch norm would take away again is left out."""
+    return row["output"] != "batch_norm"
+
+
 def dense_generator(latent: int, widths: list[int], shape: tuple[int, ...], row: dict) -> nn.Sequential:
     """Fully connected: (N, latent) -> (N, *shape), batch norm before each hidden activation."""
     layers: list[nn.Module] = []
@@ -96,7 +110,8 @@ def dense_generator(latent: int, widths: list[int], shape: tuple[int, ...], row:
         layers += [nn.Linear(inputs, width, bias=False), Noise(row["noise"]), batch_norm(width, row)]
         layers.append(ACTIVATIONS[row["activation"]]())
         inputs = width
-    layers += [nn.Linear(inputs, math.prod(shape)), ACTIVATIONS[row["output"]](), nn.Unflatten(1, shape)]
+    outputs = math.prod(shape)
+    layers += [nn.Linear(inputs, outputs, bias=has_bias(row)), output_layer(outputs, row), nn.Unflatten(1, shape)]
     return nn.Sequential(*layers)
 
 
@@ -112,10 +127,9 @@ def convolutional_generator(latent: int, widths: list[int], shape: tuple[int, ..
     layers: list[nn.Module] = [nn.Linear(latent, math.prod(start), bias=False), nn.Unflatten(1, start), ChannelsLast()]
     for layer, (maps, next_maps) in enumerate(zip(widths, [*widths[1:], channels], strict=True), start=1):
         layers += [Noise(row["noise"]), batch_norm(maps, row), ACTIVATIONS[row["activation"]]()]
-        # A bias that batch norm would take away again is left out.
-        last = layer == len(widths)
-        layers.append(nn.ConvTranspose2d(maps, next_maps, 5, stride=2, padding=2, output_padding=1, bias=last))
-    layers.append(ACTIVATIONS[row["output"]]())
+        bias = layer == len(widths) and has_bias(row)
+        layers.append(nn.ConvTranspose2d(maps, next_maps, 5, stride=2, padding=2, output_padding=1, bias=bias))
+    layers.append(output_layer(channels, row))
     return nn.Sequential(*layers)
 
 
