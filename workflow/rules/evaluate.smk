@@ -240,6 +240,7 @@ rule search_2d:
     input:
         "results/paper/searches/planar.csv",
         "results/paper/searches/entropies.csv",
+        "results/paper/searches/outputs.csv",
 
 
 rule search_digits:
