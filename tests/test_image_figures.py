@@ -287,6 +287,18 @@ def test_the_curves_of_an_image_experiment_are_drawn_and_are_the_same_bytes_twic
     assert np.asarray(Image.open(drawn[0])).std() > 10
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"), [([-711.0, -708.0], "linear"), ([-0.5, 12.0], "linear"), ([-900.0, 300.0], "symlog")]
+)
+def test_an_axis_of_nats_has_numbers_on_it_whatever_it_spans(values, scale):
+    panel = Figure().subplots()
+    panel.plot(values)
+    fig4_curves.scale_nats(panel, np.array(values))
+    low, high = panel.get_ylim()
+    assert panel.get_yscale() == scale
+    assert sum(low <= tick <= high for tick in panel.get_yticks()) >= 3
+
+
 def test_curves_without_the_spread_are_refused_in_a_sentence(tmp_path):
     history = history_of(tmp_path, columns=lambda table: table.drop(columns="spread"))
     with pytest.raises(UserError, match=r"history.csv has no column 'spread'; a header spread is needed"):
