@@ -22,6 +22,7 @@ from ddgm.datasets import two_d
 from ddgm.experiment import describe, load
 from ddgm.metrics import points
 from ddgm.metrics.table import write
+from ddgm.metrics.virial import quadratic_share, virial
 from ddgm.sampling import BOX, draw_in_parts, energies, grid
 
 Array = NDArray[np.float64]
@@ -198,7 +199,7 @@ def square_around(*clouds: Array) -> float:
 def compare_points(
     energy: nn.Module, samples: Array, data: Array, dataset: dict[str, Any], transport: int, seed: int
 ) -> dict[str, float]:
-    """What samples and fresh data, (n, 2) and (m, 2), say without an estimated density (points.py)."""
+    """What samples and fresh data, (n, 2) and (m, 2), say without an estimated density (points.py, virial.py)."""
     shares = points.shares_of_due_mass(dataset, samples)
     ranked = ranked_places(data, dataset, seed)
     _, at_data = ranked["rank_correlation"]
@@ -210,6 +211,8 @@ def compare_points(
         "wasserstein2": points.wasserstein(samples[:transport], data[:transport]),
         "wasserstein2_floor": points.wasserstein(data[-transport:], data[:transport]),
         "sliced_wasserstein2": points.sliced_wasserstein(samples[:n], data[:n], seed),
+        "virial": virial(energy, samples),
+        "quadratic_share": quadratic_share(energies_at(energy, samples), samples),
         **ranks(energy, ranked),
     }
 

@@ -1,0 +1,29 @@
+"""Whether a generator is at rest on its energy, and what is left of the energy where it is.
+
+Where batch norm gives the outputs a scale, Eq. 15 with weight 1 is at rest when E[(x - µ)·∂E/∂x] over the samples is 1
+in each dimension, as it is over exp(-E) itself (the virial theorem: integrate by parts). A generator that is free in
+all else is at rest only where E is a polynomial of second degree on its samples.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+Array = NDArray[np.float64]
+
+
+def virial(energy: nn.Module, samples: Array) -> float:
+    """E[(x - µ)·∂E/∂x] / d over samples (n, d): 1 over samples of exp(-E), more where they lie too wide for it."""
+    x = torch.from_numpy(samples).float().requires_grad_()
+    with torch.enable_grad():
+        slopes = torch.cat([torch.autograd.grad(energy(part).sum(), part)[0] for part in x.split(65536)])
+    return float(((x.detach() - x.detach().mean(0)) * slopes).double().mean())
+
+
+def quadratic_share(energies: Array, samples: Array) -> float:
+    """R² of a polynomial of second degree in x as E: energies (n,) at samples (n, d); 1 for such, and for a constant."""
+    first, second = np.triu_indices(samples.shape[1])
+    terms = np.column_stack([np.ones(len(samples)), samples, samples[:, first] * samples[:, second]])
+    rest = energies - terms @ np.linalg.lstsq(terms, energies, rcond=None)[0]
+    return float(1 - rest.var() / energies.var()) if energies.var() > 0 else 1.0
