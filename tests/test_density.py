@@ -270,7 +270,7 @@ class Exact(nn.Module):
 
     def forward(self, x):
         tail = x.square().sum(1).double() * 1e-3
-        return torch.from_numpy(-np.log(two_d.density(self.dataset, x.numpy()) + 1e-12)) + tail
+        return torch.from_numpy(-np.log(two_d.density(self.dataset, x.detach().numpy()) + 1e-12)) + tail
 
 
 def test_a_pair_that_is_exact_and_one_that_is_not_are_told_apart(parameters):

@@ -22,7 +22,7 @@ def virial(energy: nn.Module, samples: Array) -> float:
 
 
 def quadratic_share(energies: Array, samples: Array) -> float:
-    """R² of a polynomial of second degree in x as E: energies (n,) at samples (n, d); 1 for such, and for a constant."""
+    """R² of a polynomial of second degree as E (n,) at samples (n, d): 1 for such an energy, and for a constant."""
     first, second = np.triu_indices(samples.shape[1])
     terms = np.column_stack([np.ones(len(samples)), samples, samples[:, first] * samples[:, second]])
     rest = energies - terms @ np.linalg.lstsq(terms, energies, rcond=None)[0]
