@@ -88,6 +88,10 @@ def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tm
     assert (tmp_path / "docs/results/paper/four_spin.provenance.json").exists()
 
 
+def test_a_training_of_less_than_a_minute_is_told_in_seconds(publish):
+    assert [publish.tables.took(seconds) for seconds in (26.2, 59.4, 60, 100)] == ["26 s", "59 s", "1 min", "2 min"]
+
+
 def test_figures_that_show_photographs_are_never_copied(publish, tmp_path):
     publish.main(["paper"])
     assert [path.name for path in (tmp_path / "docs/figures").iterdir()] == ["paper_fig2.png"]

@@ -11,7 +11,17 @@ import ddgm
 from ddgm.experiment import scale_pixels
 from ddgm.metrics import energies as evidence
 from ddgm.metrics.table import tabulate, write
-from ddgm.sampling import BOX, draw_in_parts, draw_samples, histogram, interpolate, sample, to_pixels
+from ddgm.sampling import (
+    BOX,
+    draw_in_parts,
+    draw_samples,
+    energies,
+    energies_and_slopes,
+    histogram,
+    interpolate,
+    sample,
+    to_pixels,
+)
 from ddgm.training import train
 
 
@@ -41,6 +51,19 @@ def test_image_samples_are_pixels_seeds_first(digit_model, tmp_path):
     before = (tmp_path / "s.npz").read_bytes()
     sample(digit_model, SAMPLING, {}, tmp_path / "s.npz")
     assert (tmp_path / "s.npz").read_bytes() == before, "the same stream gives the same samples"
+
+
+@torch.no_grad()
+def test_energies_come_with_their_slopes_part_by_part_and_leave_no_graph():
+    class Quartic(torch.nn.Module):
+        def forward(self, x):
+            return x.pow(4).flatten(1).sum(1)
+
+    x = torch.randn(7, 2, 3)
+    values, slopes = energies_and_slopes(Quartic(), x, batch=3)
+    torch.testing.assert_close(values, energies(Quartic(), x))
+    torch.testing.assert_close(slopes, 4 * x**3)
+    assert not (values.requires_grad or slopes.requires_grad or x.requires_grad)
 
 
 def test_planar_samples_come_with_the_energy_and_the_data_on_one_grid(planar_row, planar_data, parameters, tmp_path):

@@ -88,8 +88,7 @@ def judges() -> str:
         values = pd.read_csv(file)["value"]
         about = json.loads(file.with_name(f"{file.stem}.provenance.json").read_text())
         told = f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
-        time = f"{about['seconds'] / 60:.0f} min"
-        rows.append([file.stem, f"{len(values)}", told, f"{100 * values.min():.2f} %", time])
+        rows.append([file.stem, f"{len(values)}", told, f"{100 * values.min():.2f} %", tables.took(about["seconds"])])
     return Table(["data set", "seeds", "test digits told right", "the worst seed", "trained in"], rows).markdown()
 
 

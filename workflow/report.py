@@ -27,7 +27,7 @@ from ddgm.provenance import code_version
 from ddgm.whole_file import WRITTEN, whole_file
 from pictures import reduced, shows_photographs
 from selection import Selection
-from tables import Measured, Table, claims, digits, images, measured_experiments, planar
+from tables import Measured, Table, claims, digits, images, measured_experiments, planar, took
 
 HERE = Path(__file__).parent / "report"
 PAGES = jinja2.Environment(
@@ -159,7 +159,7 @@ class Page:
                     "deterministic": {True: "yes", False: "no"}.get(about.get("deterministic"), "not recorded"),
                     "data": f"{row.get('dataset', file.parent.name)}: {about['data_source']}",
                     "checksum": about["data_sha256"],
-                    "time": f"{about['seconds'] / 60:.1f} min",
+                    "time": took(about["seconds"]),
                     "parameters": yaml.safe_dump(row, sort_keys=False, default_flow_style=None, width=100),
                 }
 

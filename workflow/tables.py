@@ -81,6 +81,11 @@ class Table(NamedTuple):
         return "\n".join([written[0], marks, *written[1:]])
 
 
+def took(seconds: float) -> str:
+    """A time in words, in the unit that leaves it at least one."""
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
 class Measured(NamedTuple):
     """An experiment that has been trained and measured."""
 
@@ -101,8 +106,8 @@ class Measured(NamedTuple):
         return f"{self.row['title']} (`{self.name}`)"
 
     @property
-    def minutes(self) -> str:
-        return f"{self.about['seconds'] / 60:.0f} min"
+    def time(self) -> str:
+        return took(self.about["seconds"])
 
 
 def measured_experiments(rows: dict[str, dict[str, Any]], table: str, provenance: str) -> Iterator[Measured]:
@@ -134,7 +139,7 @@ def cells(values: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
 
 def planar(experiments: Iterable[Measured]) -> Table:
     """The two-dimensional experiments, a row each."""
-    rows = [[a.label, f"{len(a.values)}", *cells(a.values, PLANAR), a.minutes] for a in experiments]
+    rows = [[a.label, f"{len(a.values)}", *cells(a.values, PLANAR), a.time] for a in experiments]
     return Table(["experiment", "seeds", *PLANAR.values(), "trained in"], rows)
 
 
@@ -145,7 +150,7 @@ def digits(experiments: Iterable[Measured], metrics: dict[str, str] = DIGITS) ->
         if not rows:
             floor = [f"{metric}_floor" for metric in metrics]
             rows.append(["digits of the training set", "", *cells(a.values[:1], floor), ""])
-        rows.append([a.label, f"{len(a.values)}", *cells(a.values, metrics), a.minutes])
+        rows.append([a.label, f"{len(a.values)}", *cells(a.values, metrics), a.time])
     return Table(["experiment", "seeds", *metrics.values(), "trained in"], rows)
 
 
@@ -153,7 +158,7 @@ def images(experiments: Iterable[Measured]) -> Table:
     """The image experiments, a row a metric."""
     rows = []
     for a in experiments:
-        time = f"{a.minutes}, {a.about['device']}, {a.about['threads']} thread(s)"
+        time = f"{a.time}, {a.about['device']}, {a.about['threads']} thread(s)"
         if a.about.get("data_source", "").startswith(("subset", "drawn")):
             time += f", on {a.about['data_source']}"
         first = [a.label, f"{len(a.values)}", time]

@@ -60,6 +60,17 @@ def energies(energy: nn.Module, x: Tensor, batch: int = 65536) -> Tensor:
     return torch.cat([energy(part) for part in x.split(batch)])
 
 
+@torch.enable_grad()
+def energies_and_slopes(energy: nn.Module, x: Tensor, batch: int = 65536) -> tuple[Tensor, Tensor]:
+    """E(x) and ∂E/∂x in parts of `batch` rows, one pass forward and one backward: (N, *shape) -> (N,), (N, *shape)."""
+    values, slopes = [], []
+    for part in x.detach().split(batch):
+        value = energy(part.requires_grad_())
+        slopes.append(torch.autograd.grad(value.sum(), part)[0])
+        values.append(value.detach())
+    return torch.cat(values), torch.cat(slopes)
+
+
 def cell_counts(samples: NDArray[Any], half_width: float, side: int) -> NDArray[np.float64]:
     """How many samples (n, 2) lie in each of the side x side cells of `grid`, (side, side) indexed [y, x]."""
     limits = [[-half_width, half_width]] * 2

@@ -23,7 +23,7 @@ from ddgm.experiment import describe, load
 from ddgm.metrics import points
 from ddgm.metrics.table import write
 from ddgm.metrics.virial import quadratic_share, virial
-from ddgm.sampling import BOX, draw_in_parts, energies, grid
+from ddgm.sampling import BOX, draw_in_parts, energies, energies_and_slopes, grid
 
 Array = NDArray[np.float64]
 CELL = 0.03  # width of the histogram's cells, a third of the data's smallest sd
@@ -204,6 +204,8 @@ def compare_points(
     ranked = ranked_places(data, dataset, seed)
     _, at_data = ranked["rank_correlation"]
     n = min(len(samples), len(data))
+    looks = energies_and_slopes(energy, torch.from_numpy(samples).float())
+    values, slopes = (found.double().numpy() for found in looks)
     return {
         "modes_covered": float(np.mean(shares >= points.COVERED)),
         "mode_share_smallest": float(shares.min()),
@@ -211,8 +213,8 @@ def compare_points(
         "wasserstein2": points.wasserstein(samples[:transport], data[:transport]),
         "wasserstein2_floor": points.wasserstein(data[-transport:], data[:transport]),
         "sliced_wasserstein2": points.sliced_wasserstein(samples[:n], data[:n], seed),
-        "virial": virial(energy, samples),
-        "quadratic_share": quadratic_share(energies_at(energy, samples), samples),
+        "virial": virial(slopes, samples),
+        "quadratic_share": quadratic_share(values, samples),
         **ranks(energy, ranked),
     }
 

@@ -21,7 +21,7 @@ from ddgm.metrics.digits import memorisation, sharpness_ratio
 from ddgm.metrics.energies import energy_values, kinds_of_input, spread
 from ddgm.metrics.table import write
 from ddgm.progress import log
-from ddgm.sampling import draw_in_parts, draw_samples, energies, to_pixels
+from ddgm.sampling import draw_in_parts, draw_samples, energies, energies_and_slopes, to_pixels
 from ddgm.whole_file import whole_file
 
 Arrays = dict[str, NDArray[Any]]
@@ -148,12 +148,10 @@ def descend(
     shown = np.unique(np.linspace(0, steps, SHOWN_STEPS).round().astype(int)).tolist()
     kept, found = [], []
     for step in range(steps + 1):
-        at = x.detach().requires_grad_()
-        value = energy(at)
-        found.append(value.detach())
+        value, slope = energies_and_slopes(energy, x)
+        found.append(value)
         if step in shown:
             kept.append(x)
-        (slope,) = torch.autograd.grad(value.sum(), at)
         length = slope.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1) / x[0].numel() ** 0.5
         x = (x - rate * slope / length).clamp(*limits)
     return torch.stack(kept, 1), torch.stack(found, 1).numpy(), shown

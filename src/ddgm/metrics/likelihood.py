@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ddgm.sampling import energies_and_slopes
+
 POWER = 2.0  # of the schedule β = t^POWER
 SCOUTS = 4  # one chain in so many sets the steps of the others, and is not weighed
 ACCEPTANCE = 0.65  # of moves: the best in high dimensions (Beskos et al. 2013)
@@ -41,12 +43,10 @@ class Place(NamedTuple):
 
 
 def look(energy: nn.Module, x: Tensor) -> Place:
-    """E and its slope for all chains together: one pass forward and one backward."""
-    at = x.detach().requires_grad_()
-    value = energy(at)
-    (slope,) = torch.autograd.grad(value.sum(), at)
+    """E and its slope for all chains together."""
+    value, slope = energies_and_slopes(energy, x)
     # In double precision, since weights add up hundreds of nats.
-    return Place(x, value.detach().double(), slope)
+    return Place(x, value.double(), slope)
 
 
 def reflect(x: Tensor, momentum: Tensor, limits: tuple[float, float]) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from ddgm.experiment import describe, load
 from ddgm.generator import Generator
 from ddgm.metrics import points
 from ddgm.metrics.table import write
-from ddgm.sampling import draw_samples
+from ddgm.sampling import draw_samples, energies_and_slopes
 
 COLUMNS = ["experiment", "seed", "sampler", "step", "seconds", "metric", "value"]
 GENERATOR, ONE_MODE, NOISE, DATA = "generator", "Langevin from one mode", "Langevin from noise", "fresh data"
@@ -49,22 +49,15 @@ class Chains:
 
     def __init__(self, energy: nn.Module, x: Tensor, rate: float, stream: torch.Generator) -> None:
         self.energy, self.x, self.rate, self.stream = energy, x, rate, stream
-        self.value, self.slope = self.look(x)
+        self.value, self.slope = energies_and_slopes(energy, x)
         self.seconds, self.accepted, self.steps = 0.0, 0.0, 0
-
-    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E(x) and its slope, (n,) and (n, 2)."""
-        at = x.detach().requires_grad_()
-        value = self.energy(at)
-        (slope,) = torch.autograd.grad(value.sum(), at)
-        return value.detach(), slope
 
     def run(self, steps: int) -> None:
         started = time.perf_counter()
         for _ in range(steps):
             noise = torch.randn(self.x.shape, generator=self.stream)
             proposal = self.x - self.rate * self.slope + (2 * self.rate) ** 0.5 * noise
-            value, slope = self.look(proposal)
+            value, slope = energies_and_slopes(self.energy, proposal)
             back = self.x - proposal + self.rate * slope
             log_ratio = self.value - value + 0.5 * noise.square().sum(1) - back.square().sum(1) / (4 * self.rate)
             take = torch.rand(len(log_ratio), generator=self.stream).log() < log_ratio
