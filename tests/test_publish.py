@@ -40,9 +40,14 @@ def publish(tmp_path, monkeypatch):
         "crossed_8_2_by_3": (0.5, math.nan),
         "coverage": (0.5, 0.75),
     }
+    images = {"swd_64": 9.5, "swd_64_floor": 4.25, "spread": 0.9}
     digits |= {f"lines_{a}_{b}": (4, 2) for a, b in ((8, 2), (5, 2), (7, 4))}
     drawn = [("mnist", seed, metric, values[seed]) for metric, values in digits.items() for seed in (0, 1)]
-    for name, table in (("four_spin", rows), ("mnist", drawn), ("celeba", [("celeba", 0, "spread", 0.9)])):
+    for name, table in (
+        ("four_spin", rows),
+        ("mnist", drawn),
+        ("celeba", [("celeba", 0, metric, value) for metric, value in images.items()]),
+    ):
         write(table, results / f"metrics/{name}.csv")
         (results / f"models/{name}").mkdir(parents=True)
         provenance = {"seconds": 120.0, "device": "cpu: a processor", "threads": 1, "data_source": "subset: a few"}
@@ -81,8 +86,10 @@ def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tm
     publish.main(["paper"])
     text = (tmp_path / "README.md").read_text()
     assert "| four-spin, Eq. 15 (`four_spin`) | 2 | 1.500 ± 0.707 | ∞ in 1 of 2 | " in text
-    assert "| CelebA (`celeba`) | 1 | variance of samples / of data | 0.900 |  | 2 min, cpu: a processor" in text
-    assert "1 thread(s), on subset: a few |" in text
+    floor = "| `celeba` (subset: a few), one half against the other |  | 4.250 |  |  |"
+    celeba = "| CelebA (`celeba`) | 1 | 9.500 | 0.900 | 2 min, cpu: a processor, 1 thread(s) |"
+    head = "| experiment | seeds | sliced Wasserstein: 64 pixels | variance | trained in |"
+    assert "\n".join([head, "|---|---|---|---|---|", floor, celeba]) in text
     assert text.startswith("# before") and text.endswith("after\n")
     assert Image.open(tmp_path / "docs/figures/paper_fig2.png").convert("RGB").getpixel((5, 5)) == (200, 30, 40)
     assert (tmp_path / "docs/results/paper/four_spin.provenance.json").exists()

@@ -54,17 +54,17 @@ IMAGES = {
     "kid": "KID",
     "inception_precision": "precision, Inception",
     "inception_recall": "recall, Inception",
-    "swd_64": "sliced Wasserstein, 64 pixels",
-    "swd_32": "32 pixels",
-    "swd_16": "16 pixels",
-    "spread": "variance of samples / of data",
-    "sharpness": "sharpness of samples / of data",
-    "memorised": "samples closer to a training image than 99 % of held-out ones are",
-    "auroc_inverted": "AUROC, data against inverted data",
-    "auroc_shuffled": "against shuffled pixels",
-    "auroc_noise": "against noise",
-    "auroc_other_domain": "against images of another kind",
-    "auroc_samples": "against samples (½ is best)",
+    "swd_64": "sliced Wasserstein: 64 pixels",
+    "swd_32": "32",
+    "swd_16": "16",
+    "spread": "variance",
+    "sharpness": "sharpness",
+    "memorised": "memorised",
+    "auroc_inverted": "AUROC: inverted",
+    "auroc_shuffled": "shuffled",
+    "auroc_noise": "noise",
+    "auroc_other_domain": "other images",
+    "auroc_samples": "samples",
 }
 
 
@@ -155,19 +155,20 @@ def digits(experiments: Iterable[Measured], metrics: dict[str, str] = DIGITS) ->
 
 
 def images(experiments: Iterable[Measured]) -> Table:
-    """The image experiments, a row a metric."""
-    rows = []
-    for a in experiments:
+    """The image experiments, a row each; first of each data set what one half of it scores against the other."""
+    measured = list(experiments)
+    metrics = {metric: label for metric, label in IMAGES.items() if any(metric in a.values for a in measured)}
+    rows: list[list[str]] = []
+    before = None
+    for a in measured:
+        if (dataset := a.row["dataset"]) != before:
+            floor = [f"{metric}_floor" for metric in metrics]
+            source = a.about.get("data_source", dataset)
+            rows.append([f"`{dataset}` ({source}), one half against the other", "", *cells(a.values[:1], floor), ""])
+            before = dataset
         time = f"{a.time}, {a.about['device']}, {a.about['threads']} thread(s)"
-        if a.about.get("data_source", "").startswith(("subset", "drawn")):
-            time += f", on {a.about['data_source']}"
-        first = [a.label, f"{len(a.values)}", time]
-        for metric in (metric for metric in IMAGES if metric in a.values):
-            floor = f"{a.values[f'{metric}_floor'].mean():.3g}" if f"{metric}_floor" in a.values else ""
-            label, seeds, time = first
-            rows.append([label, seeds, IMAGES[metric], over_seeds(a.values[metric]), floor, time])
-            first = ["", "", ""]
-    return Table(["experiment", "seeds", "measured", "value", "data against data", "trained in"], rows)
+        rows.append([a.label, f"{len(a.values)}", *cells(a.values, metrics), time])
+    return Table(["experiment", "seeds", *metrics.values(), "trained in"], rows)
 
 
 def claims(tests: pd.DataFrame) -> Table:
