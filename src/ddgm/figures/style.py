@@ -9,6 +9,7 @@ import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -48,6 +49,7 @@ def blank_page(tall: float, wide: float = PAGE) -> Figure:
     return figure
 
 
+@cache
 def width_of(words: str, size: float) -> float:
     """Inches that `words` in letters of `size` points take in the letters of `look`."""
     with look():
