@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch._inductor
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ddgm.progress import log
 
@@ -23,6 +21,10 @@ def compiled(function: Callable[..., Any], *example: Tensor) -> Callable[..., An
     """
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         return function
+    # Two seconds that only those pay who compile.
+    import torch._inductor
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     options = {"cpp.use_decompose_tanh": True, "fallback_random": True}
     device = example[0].device
     drawn = torch.random.fork_rng([device] if device.type == "cuda" else [])
