@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ddgm import distributed, examples, pair
+from ddgm.errors import UserError
 from ddgm.pair import Pair
-from ddgm.training import train
+from ddgm.training import choose_device, refuse_processes, train
 
 NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
 TRAIN = """
@@ -113,6 +115,50 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(image_row, array, tmp_
     assert running.returncode == 1
     assert "schedule.batch is 9, and 2 processes cannot have equal parts of it: write a multiple" in said
     assert not (tmp_path / "two" / "model").exists()
+
+
+@pytest.mark.parametrize(("processes", "made"), [(1, 1), (2, 0)])
+def test_programs_are_made_for_one_process_alone(processes, made, planar_row, planar_data, monkeypatch):
+    """A program has the shapes of a whole batch, and waits for nobody."""
+    calls = []
+    monkeypatch.setattr(pair, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(Pair, "hasten", lambda self, programs, graphs: calls.append((programs, graphs)))
+    monkeypatch.setattr(distributed, "processes", lambda: processes)
+    monkeypatch.setattr(examples, "any_says", lambda asked, device: asked)
+    Pair(planar_row, planar_data, torch.device("cpu"))
+    assert calls == [(True, False)] * made
+
+
+def test_states_are_removed_by_the_first_process_alone(image_row, array, tmp_path, monkeypatch):
+    """The first holds the lock and writes: what another removed might be a state that is still wanted."""
+    kept = tmp_path / "state" / "x" / "of the first"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    image_row["schedule"]["steps"] = 2
+    with monkeypatch.context() as another:
+        another.setattr(distributed, "is_first", lambda: False)
+        train("x", image_row, array, tmp_path / "model", tmp_path / "state" / "x", restart=True)
+    assert kept.exists() and not (tmp_path / "model").exists()
+    train("x", image_row, array, tmp_path / "model", tmp_path / "state" / "x", restart=True)
+    assert not kept.exists() and (tmp_path / "model" / "weights.safetensors").exists()
+
+
+def test_references_that_cannot_be_shared_equally_are_refused(image_row, monkeypatch):
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    image_row["entropy"] = {**NEIGHBOURS, "references": 33}
+    with pytest.raises(UserError, match=r"x: entropy\.references is 33, and 2 processes cannot have equal parts of it"):
+        refuse_processes("x", image_row)
+
+
+def test_more_processes_than_gpus_are_refused_by_all_of_them_so_that_one_can_say_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for number in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", number)
+        with pytest.raises(UserError, match=r"^2 processes want a GPU each, and PyTorch sees 1 here: write as"):
+            choose_device("auto")
+        assert choose_device("cpu").type == "cpu"
 
 
 @pytest.mark.parametrize("ending", ["finished", "asked to end"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddgm import examples
+from ddgm.errors import UserError
 from ddgm.examples import Resident, Streamed, open_examples
 from ddgm.pair import Pair
 
@@ -67,6 +68,40 @@ def test_data_live_in_memory_where_they_take_less_than_half_of_what_is_free(stor
     assert isinstance(open_examples(stored, 8, [0], streams(0), CPU), Resident)
     monkeypatch.setattr(examples, "free_bytes", lambda device: 2 * stored.nbytes - 1)
     assert isinstance(open_examples(stored, 8, [0], streams(0), CPU), Streamed)
+
+
+def test_data_come_into_memory_in_parts(stored, monkeypatch):
+    monkeypatch.setattr(examples, "PART", 1000)
+    assert torch.equal(Resident(stored, 8, streams(0), CPU).data, torch.from_numpy(np.array(stored)))
+
+
+def test_of_several_processes_each_has_its_part_of_the_memory(monkeypatch):
+    whole = examples.free_bytes(CPU)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert examples.free_bytes(CPU) == pytest.approx(whole / 4, rel=0.2)
+
+
+@pytest.mark.parametrize("before", ["in memory", "streamed"])
+def test_a_training_goes_on_as_it_began_however_much_memory_is_free_then(before, image_row, image_data, monkeypatch):
+    first, then = (2**40, image_data.nbytes) if before == "in memory" else (0, 2**40)
+    monkeypatch.setattr(examples, "free_bytes", lambda device: first)
+    pair = Pair(image_row, image_data, CPU)
+    pair.round()
+    monkeypatch.setattr(examples, "free_bytes", lambda device: then)
+    again = Pair(image_row, image_data, CPU)
+    assert type(again.source) is not type(pair.source)
+    again.restore(copy.deepcopy(pair.state()))
+    assert type(again.source) is type(pair.source)
+    for _ in range(2):
+        torch.testing.assert_close(pair.round(), again.round(), rtol=0, atol=0)
+
+
+def test_data_that_were_in_memory_and_no_longer_fit_are_one_sentence(image_row, image_data, monkeypatch):
+    state = copy.deepcopy(Pair(image_row, image_data, CPU).state())
+    monkeypatch.setattr(examples, "free_bytes", lambda device: image_data.nbytes - 1)
+    pair = Pair(image_row, image_data, CPU)
+    with pytest.raises(UserError, match=r"held its data in memory, 0\.0 GB, and 0\.0 GB are free now: free"):
+        pair.restore(state)
 
 
 def test_a_pair_trains_from_the_file_and_goes_on_to_the_bit(image_row, image_data, monkeypatch):

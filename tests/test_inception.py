@@ -45,6 +45,14 @@ def test_features_are_pytorch_fids_on_the_weights_that_lie_here(weights):
     torch.testing.assert_close(net.features(pictures(3)[1:2]), found[1:2], rtol=1e-4, atol=1e-5)
 
 
+def test_features_are_not_rounded_to_tf32(weights):
+    net, seen = Inception(weights, CPU), []
+    net.net.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    net.features(pictures(2))
+    assert seen == [False] and torch.backends.cudnn.allow_tf32 == before
+
+
 def test_nothing_is_fetched_from_the_network(weights, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the network was asked")

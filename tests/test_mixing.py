@@ -154,6 +154,11 @@ def test_the_slowdown_is_the_chains_time_over_the_generators(measured):
     assert along["step"].tolist() == sorted(along["step"]) and along["seconds"].is_monotonic_increasing
 
 
+def test_one_look_is_at_the_end(dataset):
+    looks = mixing.along_chains(Chains(Gaussian(), torch.zeros(5, 2), 0.1, torch.Generator()), dataset, 20, 1)
+    assert [steps for steps, *_ in looks] == [0, 20]
+
+
 def test_every_sampler_of_every_seed_is_in_the_table(planar_row, planar_data, parameters, tmp_path):
     np.save(tmp_path / "train.npy", planar_data.numpy())
     planar_row["schedule"]["steps"] = 3

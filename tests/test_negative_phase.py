@@ -204,8 +204,19 @@ def test_snapshots_are_spread_in_equal_ratios_from_a_500th_to_the_end():
     kept = sorted(moments(8000, 25))
     assert len(kept) == 25 and (kept[0], kept[-1]) == (16, 8000)
     np.testing.assert_allclose(kept, 16 * 500 ** (np.arange(25) / 24), atol=0.5)
-    assert moments(100, 0) == set()
+    assert moments(100, 0) == set() and moments(1000, 1) == {1000}, "a single one is the end"
     assert max(moments(10, 25)) == 10 and min(moments(10, 25)) == 1, "no step is kept twice"
+
+
+def test_a_snapshot_with_fixed_statistics_has_those_of_its_own_weights(planar_row, array, tmp_path):
+    planar_row["schedule"].update(steps=20, snapshots=2)
+    planar_row["generator"]["statistics"] = "fixed"
+    planar_row["average"] = {"energy": 0.0, "generator": 0.0}
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
+    z = torch.rand(7, 4)
+    last = {seed: nets for seed, step, *nets in load_snapshots(tmp_path / "model") if step == 20}
+    for seed, (_, generator) in last.items():
+        torch.testing.assert_close(generator(z), load(tmp_path / "model", seed)[1](z), rtol=0, atol=0)
 
 
 def test_snapshots_are_the_averaged_weights_after_their_steps(planar_row, planar_data, array, tmp_path):

@@ -67,6 +67,8 @@ def rename(key, name):
     return change
 
 
+DIGITS = "experiments.toy_digits"
+UNEQUAL = {"devices": 2, "entropy.references": 33}
 GZ = "train-images-idx3-ubyte.gz"
 MISTAKES = {
     "a misspelt key": (
@@ -259,6 +261,10 @@ MISTAKES = {
     "a batch in unequal parts": (
         edit("experiments.celeba.devices", 3),
         "experiments.celeba.schedule.batch is 64, and 3 devices cannot have equal parts of it: write a multiple",
+    ),
+    "references in unequal parts": (
+        lambda rows: [edit(f"{DIGITS}.{key}", value)(rows) for key, value in UNEQUAL.items()],
+        f"{DIGITS}.entropy.references is 33, and 2 devices cannot have equal parts of it: write a multiple",
     ),
     "importance weights of a part of the batch": (
         edit("experiments.four_spin_neighbour.devices", 2),

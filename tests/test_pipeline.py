@@ -182,8 +182,12 @@ def test_what_is_made_is_not_made_again(toy):
 
 
 def test_a_log_of_each_training_says_what_was_chosen(toy):
+    rows = yaml.safe_load((toy / "params.yaml").read_text())["experiments"]
     for log in (toy / "logs/train/toy").iterdir():
-        assert log.read_text().startswith("experiment "), log
+        said, row = log.read_text(), rows[log.stem]
+        assert said.startswith(f"experiment {log.stem}: {row['title']}")
+        for key in ("precision", "negative", "schedule", "watch"):
+            assert f"\n{key:<13} {row[key]}\n" in said, key
 
 
 def test_nothing_half_made_is_left(toy):

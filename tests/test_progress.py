@@ -21,6 +21,19 @@ def test_a_terminal_gets_a_bar_with_the_numbers(monkeypatch):
     assert "mnist" in shown and "200/200" in shown and "E(x+) -3.1  E(x-) -2.9  H 12.5" in shown
 
 
+def test_of_several_processes_those_that_are_quiet_draw_no_bar(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    before = progress.log.level
+    progress.log.setLevel(logging.CRITICAL)
+    try:
+        with Progress("mnist", 200) as bar:
+            bar.show(200, "E(x+) -3.1")
+    finally:
+        progress.log.setLevel(before)
+    assert screen.getvalue() == ""
+
+
 def test_a_file_gets_a_line_now_and_then_and_the_last_one(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stderr", io.StringIO())
     now = [0.0]

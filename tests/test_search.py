@@ -88,7 +88,7 @@ def test_a_trial_is_the_same_whatever_trials_there_are_beside_it(planar_row, arr
     assert three["optimiser.energy_rate"].nunique() == 3
 
 
-def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
+def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path, caplog):
     over = {"optimiser.energy_rate": [1.0e30]}
     settings = plan(1, over) | {"steps": 30}
     planar_row["optimiser"]["generator_rate"] = 1.0e30
@@ -96,6 +96,24 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path):
     (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
     assert row["optimiser.energy_rate"] == 1.0e30
     assert {row[metric] for metric in RANKED} == {math.inf} and math.isnan(row["modes_covered"])
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("points, seed 0: energy_") and "at step" in said, "why"
+
+
+def test_a_mistake_is_no_trial_that_diverged(planar_row, array, tmp_path):
+    array.write_bytes(array.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"train\.npy is damaged"):
+        search("points", planar_row, plan(2, BATCHES), array, measured, tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_an_infinite_metric_is_written_as_such(planar_row, array, tmp_path):
+    def far(name, model, table):
+        rows = [(name, 0, metric, math.inf) for metric in RANKED + SHOWN]
+        pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
+
+    search("points", planar_row, plan(1, BATCHES), array, far, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text().splitlines()[1].endswith(",inf,inf,inf")
 
 
 @pytest.mark.parametrize("key", ["ranked_by", "shown"])

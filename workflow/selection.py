@@ -227,6 +227,14 @@ class Selection:
         row = self.experiment(wildcards.experiment)
         return row["devices"] if row["device"] != "cpu" else 0
 
+    def inception_gpus(self, wildcards: Any) -> int:
+        """For Inception's features of a data set: one GPU, where they are asked for and trainings of it have any."""
+        if not self.value(f"branches.{wildcards.branch}.images.inception"):
+            return 0
+        name = self.dataset_name(wildcards)
+        rows = self.config["experiments"].values()
+        return int(any(row["dataset"] == name and row["device"] != "cpu" for row in rows))
+
     def shown(self, figure: str, pattern: str) -> Callable[[Any], list[str]]:
         """A file for each experiment of a branch's figure; figure "all" means every experiment of the branch."""
         return lambda wildcards: [

@@ -7,7 +7,7 @@ does anything.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,11 @@ def is_first() -> bool:
 def local_rank() -> int:
     """Which of the machine's devices is this process's."""
     return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def processes_here() -> int:
+    """How many processes train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 @contextmanager
@@ -81,6 +86,13 @@ def any_says(asked: bool, device: torch.device) -> bool:
     answer = torch.tensor(float(asked), device=device)
     dist.all_reduce(answer, dist.ReduceOp.MAX)
     return bool(answer)
+
+
+def by_the_first(act: Callable[[], None], device: torch.device) -> None:
+    """The first process acts, and the others go on when it has. Every process has to come here."""
+    if is_first():
+        act()
+    any_says(False, device)
 
 
 class _Sum(torch.autograd.Function):

@@ -9,3 +9,7 @@ class UserError(Exception):
 
     The command line prints it alone, without a traceback, and exits with code 1.
     """
+
+
+class DivergenceError(UserError):
+    """A training that ran off: a value that is no finite number, or energies and samples beyond what `watch` allows."""

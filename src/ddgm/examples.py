@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddgm.distributed import part
+from ddgm.distributed import any_says, part, processes_here
+from ddgm.errors import UserError
 
 SHARE = 0.5  # of the device's free memory that data may take
+PART = 2**26  # bytes that are copied to the device at a time
 AHEAD = 2  # batches that are read before they are asked for
 
 
@@ -23,23 +25,40 @@ class Examples(Protocol):
 
 
 def open_examples(
-    data: NDArray[Any], n: int, seeds: list[int], streams: list[torch.Generator], device: torch.device
+    data: NDArray[Any],
+    n: int,
+    seeds: list[int],
+    streams: list[torch.Generator],
+    device: torch.device,
+    streamed: bool | None = None,
 ) -> Examples:
-    """The array (points, *shape), usually a memory map, as batches of n for each seed, on the device or streamed."""
-    if data.nbytes <= SHARE * free_bytes(device):
-        return Resident(data, n, streams, device)
-    return Streamed(data, n, seeds, device)
+    """The array (points, *shape), usually a memory map, as batches of n for each seed, on the device or streamed.
+
+    The two draw from different random streams, so that a training goes on with what it began with, which `streamed`
+    says. Raises UserError where that was memory and there is no longer enough.
+    """
+    free = free_bytes(device)
+    if streamed is None:
+        # Of several processes, all do what the one with the least memory has to.
+        streamed = any_says(data.nbytes > SHARE * free, device)
+    elif not streamed and data.nbytes > free:
+        raise UserError(
+            f"the state was saved by a training that held its data in memory, {data.nbytes / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free now: free some, or write --restart to begin again"
+        )
+    return Streamed(data, n, seeds, device) if streamed else Resident(data, n, streams, device)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of the device that nothing uses; on the CPU what the kernel can give without swapping."""
+    """Memory of the device that nothing uses; on the CPU a process's part of what needs no swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         with open("/proc/meminfo") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return 0
+    return free // processes_here()
 
 
 def row_numbers(count: int, n: int, streams: list[torch.Generator], device: torch.device | str) -> Tensor:
@@ -51,8 +70,12 @@ class Resident:
     """All data on the device; the row numbers come from the streams that training draws everything from."""
 
     def __init__(self, data: NDArray[Any], n: int, streams: list[torch.Generator], device: torch.device) -> None:
-        # A copy: PyTorch takes no array that cannot be written, which a memory map cannot.
-        self.data = torch.from_numpy(np.array(data)).to(device)
+        kind = torch.from_numpy(np.empty(0, data.dtype)).dtype
+        self.data = torch.empty(data.shape, dtype=kind, device=device)
+        # In parts, which are copies: PyTorch takes no memory map, and a GPU's data may exceed the memory beside it.
+        rows = max(1, PART * len(data) // max(1, data.nbytes))
+        for start in range(0, len(data), rows):
+            self.data[start : start + rows] = torch.from_numpy(np.array(data[start : start + rows]))
         self.n, self.streams = n, streams
         self.shape = tuple(data.shape[1:])
 

@@ -16,7 +16,7 @@ from ddgm import distributed
 from ddgm.energy import build_energy
 from ddgm.ensemble import Ensemble
 from ddgm.errors import UserError
-from ddgm.generator import Generator, build_generator
+from ddgm.generator import Generator, build_generator, fix_statistics
 from ddgm.whole_file import whole_file
 
 WEIGHTS, SNAPSHOTS, HISTORY, PROGRESS, EXPERIMENT, PROVENANCE = (
@@ -87,6 +87,8 @@ def load_snapshots(directory: Path) -> Iterator[tuple[int, int, nn.Module, Gener
             for net, (name, ensemble) in zip(nets, ensembles.items(), strict=True):
                 net.load_state_dict(ensemble.weights(index, tensors[f"{step}.{name}"]))
                 net.eval()
+            # A snapshot is of weights alone. Nothing is done where a batch has its own statistics.
+            fix_statistics(nets[1], row["schedule"]["batch"], torch.Generator().manual_seed(seed))
             yield seed, step, *nets
 
 

@@ -75,7 +75,7 @@ def fix_statistics(generator: "Generator", batch: int, stream: torch.Generator) 
     before = generator.training
     generator.train()
     for _ in range(FIXED_OVER if layers else 0):
-        generator(prior(batch, generator.latent, stream))
+        generator(prior(batch, generator.latent, stream, stream.device))
     generator.train(before)
     for handle, layer, (mean, variance) in zip(handles, layers, sums, strict=True):
         handle.remove()

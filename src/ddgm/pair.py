@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ddgm.compiled import compiled
 from ddgm.distributed import part, whole_batch
 from ddgm.ensemble import Ensemble, Parameters, join
 from ddgm.entropy import ENTROPIES, Draw
-from ddgm.examples import Examples, open_examples
+from ddgm.examples import Examples, Streamed, open_examples
 from ddgm.experiment import build, build_ensembles, scale_pixels
 from ddgm.generator import fix_statistics, prior
 from ddgm.negative_phase import NEGATIVES, importance_weights
@@ -53,7 +54,8 @@ class Pair:
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in row["seeds"]]
         # Noise inside the nets comes from one stream for all seeds: with it, the seeds beside a seed do matter.
         torch.manual_seed(row["seeds"][0] + distributed.rank())
-        self.source: Examples = open_examples(data, row["schedule"]["batch"], row["seeds"], self.streams, device)
+        self.open = partial(open_examples, data, row["schedule"]["batch"], row["seeds"], self.streams, device)
+        self.source: Examples = self.open()
         self.shape = shape
         some = self.scaled(torch.from_numpy(np.array(data[:VARIATION])))
         self.variance = float(some.flatten(1).var(0, correction=0).sum())
@@ -61,9 +63,11 @@ class Pair:
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
         updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
-        graphs = device.type == "cuda" and distributed.processes() == 1
+        # Neither a graph nor a program waits for other processes.
+        alone = distributed.processes() == 1
+        graphs = alone and device.type == "cuda"
         # Convolutions on a CPU are libraries' own: as programs they are slower at full width.
-        gains = graphs or (device.type == "cpu" and row["generator"]["kind"] == "dense")
+        gains = graphs or (alone and device.type == "cpu" and row["generator"]["kind"] == "dense")
         programs = gains and updates >= WORTH_COMPILING
         if programs or graphs:
             self.hasten(programs, graphs)
@@ -344,6 +348,8 @@ class Pair:
         self.chains = None if state["chains"] is None else state["chains"].to(self.device)
         for stream, saved in zip(self.streams, state["streams"], strict=True):
             stream.set_state(saved)
+        if isinstance(self.source, Streamed) != (state["examples"] is not None):
+            self.source = self.open(streamed=state["examples"] is not None)
         self.source.restore(state["examples"])
         # What the first process has saved; noise inside the nets is each process's own.
         if not distributed.is_first():
@@ -374,7 +380,8 @@ class Pair:
         """A generator's state dictionary with the statistics of its batch norm as they are over many batches."""
         _, generator = build(self.row, self.shape, seed)
         generator.load_state_dict(weights)
-        fix_statistics(generator, self.row["schedule"]["batch"], torch.Generator().manual_seed(seed))
+        stream = torch.Generator(self.device).manual_seed(seed)
+        fix_statistics(generator.to(self.device), self.row["schedule"]["batch"], stream)
         return generator.state_dict()
 
 

@@ -269,11 +269,12 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 f"repeat on a GPU: write device: cpu, or deterministic: false"
             )
         if row["devices"] > 1:
-            if schedule["batch"] % row["devices"]:
-                yield (
-                    f"{key}.schedule.batch is {schedule['batch']}, and {row['devices']} devices cannot have equal "
-                    f"parts of it: write a multiple"
-                )
+            for part, shared in (("schedule", "batch"), ("entropy", "references")):
+                if (drawn := row[part].get(shared, 0)) % row["devices"]:
+                    yield (
+                        f"{key}.{part}.{shared} is {drawn}, and {row['devices']} devices cannot have equal parts of "
+                        f"it: write a multiple"
+                    )
             if negative["kind"] != "generator" or negative["importance"]:
                 yield f"{key}.devices is {row['devices']}, and its negative phase is for one: write 1"
     for branch, shown in parameters["branches"].items():

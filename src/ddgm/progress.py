@@ -35,8 +35,9 @@ class Progress:
 
     def __init__(self, name: str, total: int, initial: int = 0, unit: str = "step") -> None:
         self.name, self.total, self.unit = name, total, unit
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=initial, desc=name, unit=unit, disable=not terminal)
+        # Of several processes one speaks.
+        seen = sys.stderr.isatty() and log.isEnabledFor(logging.ERROR)
+        self.bar = tqdm(total=total, initial=initial, desc=name, unit=unit, disable=not seen)
         self.initial, self.started = initial, time.monotonic()
         self.spoke = self.started
 

@@ -99,6 +99,6 @@ def opening_lines(name: str, row: dict[str, Any], array: Path, device: "torch.de
     yield f"device     {device.type} ({device_name(device)}), {threads} CPU thread(s)"
     yield f"seeds      {', '.join(map(str, row['seeds']))}"
     yield "versions   " + ", ".join(f"{library} {version}" for library, version in versions().items())
-    parts = ("energy", "generator", "objective", "entropy", "optimiser", "schedule", "average")
-    for key in ("precision", "range", "binarised", *parts):
-        yield f"{key:<10} {row[key]}"
+    for key in row:
+        if key not in ("title", "dataset", "seeds", "device", "threads"):
+            yield f"{key:<13} {row[key]}"

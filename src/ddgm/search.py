@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddgm.errors import UserError
+from ddgm.errors import DivergenceError, UserError
 from ddgm.progress import log
 from ddgm.training import train
 from ddgm.whole_file import whole_file
@@ -89,7 +89,8 @@ def try_once(
         model.mkdir()
         try:
             train(name, row, array, model, Path(folder) / "state", threads)
-        except UserError:
+        except DivergenceError as error:
+            log.warning(str(error))
             return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
         evaluate(name, model, table)
         means = pd.read_csv(table).groupby("metric")["value"].mean()
@@ -98,7 +99,7 @@ def try_once(
             f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
         )
     return {metric: float(means[metric]) for metric in metrics} | {
-        metric: float(np.nan_to_num(means[metric], nan=math.inf)) for metric in ranked
+        metric: math.inf if math.isnan(means[metric]) else float(means[metric]) for metric in ranked
     }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddgm import checkpoint, distributed, provenance
 from ddgm.datasets.prepared import source_of
-from ddgm.errors import TRY_AGAIN, UserError
+from ddgm.errors import TRY_AGAIN, DivergenceError, UserError
 from ddgm.experiment import (
     EXPERIMENT,
     HISTORY,
@@ -46,10 +46,11 @@ def choose_device(name: str) -> torch.device:
         raise UserError("device is 'cuda' and PyTorch sees no CUDA device here: write 'auto' or 'cpu'")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    if distributed.local_rank() >= torch.cuda.device_count():
+    # All of them find it, so that the one that speaks can say it.
+    if (here := distributed.processes_here()) > torch.cuda.device_count():
         raise UserError(
-            f"process {distributed.local_rank()} of this machine has no GPU to itself, PyTorch sees "
-            f"{torch.cuda.device_count()}: write as many devices, or device 'cpu'"
+            f"{here} processes want a GPU each, and PyTorch sees {torch.cuda.device_count()} here: write as many "
+            f"devices, or device: cpu"
         )
     return torch.device("cuda", distributed.local_rank())
 
@@ -66,13 +67,15 @@ def choose_arithmetic(row: dict[str, Any]) -> None:
 
 def refuse_processes(name: str, row: dict[str, Any]) -> None:
     """UserError where an experiment cannot be shared by as many processes as there are."""
-    count, batch = distributed.processes(), row["schedule"]["batch"]
+    count = distributed.processes()
     if count == 1:
         return
-    if batch % count:
-        raise UserError(
-            f"{name}: schedule.batch is {batch}, and {count} processes cannot have equal parts of it: write a multiple"
-        )
+    for key, shared in (("schedule", "batch"), ("entropy", "references")):
+        if (drawn := row[key].get(shared, 0)) % count:
+            raise UserError(
+                f"{name}: {key}.{shared} is {drawn}, and {count} processes cannot have equal parts of it: write a "
+                f"multiple"
+            )
     if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
         raise UserError(
             f"{name}: its negative phase looks at the whole batch, and is for one process: write devices: 1"
@@ -108,7 +111,7 @@ class Run:
                 log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with another")
 
     def save(self) -> None:
-        """Write the state to resume from. Raises UserError in place of saving one that has diverged.
+        """Write the state to resume from. Raises DivergenceError in place of saving one that has diverged.
 
         Of several processes the first writes for all.
         """
@@ -171,7 +174,7 @@ class Run:
         return means[:, : len(COLUMNS)].mean(0).tolist()
 
     def refuse_divergence(self, values: Tensor) -> None:
-        """UserError at the first value that is not a finite number; values (steps, S, 3)."""
+        """DivergenceError at the first value that is not a finite number; values (steps, S, 3)."""
         broken = (~torch.isfinite(values)).nonzero()
         if len(broken):
             offset, index, column = broken[0].tolist()
@@ -180,7 +183,7 @@ class Run:
             self.refuse(index, what, "lower the rates, raise objective.penalty or set optimiser.clip")
 
     def refuse_collapse(self, values: Tensor, spread: Tensor) -> None:
-        """UserError for energies (steps, S, 3) or a spread of samples (S,) beyond what the row's `watch` allows."""
+        """DivergenceError for energies (steps, S, 3) or a spread of samples (S,) beyond what `watch` allows."""
         largest, least = self.row["watch"]["energy"], self.row["watch"]["spread"]
         energies = values[:, :, :2].abs().amax((0, 2))
         for index in range(len(spread)):
@@ -199,17 +202,17 @@ class Run:
                 )
 
     def refuse(self, index: int, what: str, advice: str) -> None:
-        """The UserError about one seed, with the state that is left."""
+        """The DivergenceError of one seed, with the state that is left."""
         saved = checkpoint.newest(self.state_path)
         kept = f"the last good state is {saved}" if saved else "no state had been saved by then"
-        raise UserError(f"{self.name}, seed {self.row['seeds'][index]}: {what} ({kept}): {advice}")
+        raise DivergenceError(f"{self.name}, seed {self.row['seeds'][index]}: {what} ({kept}): {advice}")
 
     def finish(self, directory: Path) -> None:
         """Write the model: weights, history, the experiment and its provenance."""
         weights = self.pair.weights()
         for seed, nets in weights.items():
             if not all(torch.isfinite(value).all() for state in nets.values() for value in state.values()):
-                raise UserError(
+                raise DivergenceError(
                     f"{self.name}, seed {seed}: a weight is no finite number after the last step: lower the rates"
                 )
         # Nothing is lost if the disk fills here, and a model is there with all its files or with none.
@@ -249,7 +252,8 @@ class Run:
 
 def moments(steps: int, count: int) -> set[int]:
     """After which steps something is kept: `count` from a 500th of the training to its end, in equal ratios."""
-    return set(np.geomspace(max(1, steps / 500), steps, count).round().astype(int).tolist())
+    # From the end backwards: a single one is the end.
+    return set(np.geomspace(steps, max(1, steps / 500), count).round().astype(int).tolist())
 
 
 def remove(files: list[Path]) -> None:
@@ -274,17 +278,17 @@ def train(
 
     The states to resume from are kept in the folder `state_path`, the newest `checkpoints` of them, one every
     `checkpoint_minutes` and when interrupted, and removed at the end. `until` stops after so many steps and leaves
-    the state. Raises UserError when a loss is no longer a finite number or the row's `watch` sees a collapse, naming
-    the step and the seed, and when `directory` or the state belongs to other parameters; KeyboardInterrupt when Ctrl-C
-    was pressed, SystemExit(TRY_AGAIN) at a SIGTERM, both after the state has been saved. Started by torchrun, it
-    trains together with the other processes.
+    the state. Raises DivergenceError when a loss is no longer a finite number or the row's `watch` sees a collapse,
+    naming the step and the seed; UserError when `directory` or the state belongs to other parameters;
+    KeyboardInterrupt when Ctrl-C was pressed, SystemExit(TRY_AGAIN) at a SIGTERM, both after the state has been saved.
+    Started by torchrun, it trains together with the other processes.
     """
     refuse_other_model(directory, name, row, restart)
     device = choose_device(row["device"])
     with distributed.together(device), checkpoint.only_trainer(state_path), stop_asked() as stop:
         refuse_processes(name, row)
         if restart:
-            checkpoint.remove(state_path)
+            distributed.by_the_first(lambda: checkpoint.remove(state_path), device)
         torch.set_num_threads(threads)
         choose_arithmetic(row)
         for line in provenance.opening_lines(name, row, array, device, threads):
@@ -301,7 +305,8 @@ def train(
                 raise KeyboardInterrupt if stop() == signal.SIGINT else SystemExit(TRY_AGAIN)
             return
         run.finish(directory)
-        checkpoint.remove(state_path)
+        if distributed.is_first():
+            checkpoint.remove(state_path)
 
 
 @contextmanager

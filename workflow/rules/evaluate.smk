@@ -79,6 +79,8 @@ rule reference:
     log:
         "logs/reference/{branch}/{dataset}.log",
     threads: 1
+    resources:
+        gpu=select.inception_gpus,
     params:
         cfg=select.pick_reference,
     message:
@@ -105,6 +107,8 @@ rule evaluate_images:
     wildcard_constraints:
         experiment=select.measured_by("images"),
     threads: 1
+    resources:
+        gpu=select.inception_gpus,
     params:
         cfg=select.pick_images,
     message:

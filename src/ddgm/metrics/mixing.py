@@ -84,7 +84,7 @@ def along_chains(
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """(steps done, seconds, occupancy) at the start and at `looks` times in equal ratios up to `steps`."""
     yield 0, 0.0, occupancy(dataset, chains.x.double().numpy())
-    for last in sorted({round(step) for step in np.geomspace(1, steps, looks)}):
+    for last in sorted({round(step) for step in np.geomspace(steps, 1, looks)}):
         chains.run(last - chains.steps)
         yield last, chains.seconds, occupancy(dataset, chains.x.double().numpy())
 
