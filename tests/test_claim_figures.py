@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from ddgm.errors import UserError
 from ddgm.figures import claims
 from ddgm.figures.metric import METRICS, metric_named
+from ddgm.figures.style import PAGE
 
 TITLES = {
     "spin": "four-spin, Eq. 15",
@@ -297,6 +299,10 @@ def test_a_claim_is_written_as_png_and_pdf_a_page_wide(tmp_path):
     outputs = [tmp_path / "claim.png", tmp_path / "claim.pdf"]
     claims.measures("c", path, tables, TITLES, outputs)
     first = [output.read_bytes() for output in outputs]
+    with Image.open(outputs[0]) as picture:
+        assert picture.format == "PNG"
+        assert picture.size[0] / picture.info["dpi"][0] == pytest.approx(PAGE, abs=0.02)
+    assert first[1].startswith(b"%PDF")
     claims.measures("c", path, tables, TITLES, outputs)
     assert [output.read_bytes() for output in outputs] == first
 

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +36,8 @@ def said(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ("train toy_four_spin --params .", "is no text file"),
+        ("search toy_faces --branch toy", "no search of branch toy varies 'toy_faces'"),
         ("train mnst", "experiments has no entry 'mnst': did you mean 'mnist'?"),
         ("prepare cifar train", "datasets has no entry 'cifar'"),
         ("prepare four_spin val", "has no split 'val': allowed are train, test"),
@@ -105,7 +109,11 @@ def test_the_first_lines_of_a_log_say_what_was_chosen(project, capsys):
 
 @pytest.mark.parametrize(
     ("number", "sentence"),
-    [(errno.ENOSPC, "the disk is full: free some space"), (errno.EACCES, "no permission to write there")],
+    [
+        (errno.ENOSPC, "the disk is full: free some space"),
+        (errno.EDQUOT, "the disk quota is used up: free some space"),
+        (errno.EACCES, "no permission to write there"),
+    ],
 )
 def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence, project, capsys, monkeypatch):
     def fail(*_, **__):
@@ -135,9 +143,45 @@ def test_a_training_on_a_full_disk_ends_with_one_sentence(kilobytes, project, ca
         assert "the disk is full: free some space" in said(capsys)[-1]
         names = {path.name for path in full.rglob("*") if path.is_file()}
         states = {"toy_four_spin.lock", *(name for name in names if re.fullmatch(r"\d{9}\.pt", name))}
-        assert names <= states, "a state to go on from, and nothing half-made"
+        assert names <= states, "nothing half-made"
+        assert ("000000005.pt" in names) == (kilobytes == 1200), "a state to go on from, where it fits"
     finally:
         subprocess.run(["umount", str(full)], check=True)
+
+
+def test_the_options_of_train_reach_the_training(project, monkeypatch):
+    (project / "data/prepared/four_spin").mkdir(parents=True)
+    (project / "data/prepared/four_spin/train.npy").touch()
+    asked = {}
+    monkeypatch.setattr("ddgm.training.train", lambda *_, **options: asked.update(options))
+    options = ["--restart", "--threads", "3", "--checkpoint-minutes", "0.5", "--checkpoints", "7"]
+    assert cli.main(["train", "toy_four_spin", *options]) == 0
+    assert asked == {"threads": 3, "restart": True, "checkpoint_minutes": 0.5, "checkpoints": 7}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_asked_to_end_removes_what_is_half_made(number, code, project, monkeypatch):
+    (project / "data/prepared/four_spin").mkdir(parents=True)
+    for split in ("train", "test"):
+        (project / f"data/prepared/four_spin/{split}.npy").touch()
+    begun = []
+
+    def halfway(arrays, target):
+        with whole_file.whole_file(target) as path:
+            path.write_text("half")
+            begun.append(path)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("ddgm.metrics.dataset.describe", halfway)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        found = cli.main(["describe", "four_spin"])
+    except SystemExit as ending:
+        found = ending.code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert found == code and len(begun) == 1
+    assert not [path for path in (project / "results").rglob("*") if path.is_file()]
 
 
 def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path):

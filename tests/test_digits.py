@@ -113,6 +113,10 @@ def test_the_evidence_is_what_the_figures_ask_for(measured):
     assert np.array_equal(arrays["interpolations"], lines), "the lines of Figure 3 itself"
     assert arrays["step_class"].shape == arrays["step_energy"].shape == (2, 3, 5)
     assert arrays["samples"].shape == arrays["neighbours"].shape == (2, 30, 1, 8, 8)
+    apart = (arrays["samples"].astype(float) - arrays["neighbours"]).reshape(2, 30, -1) / 255
+    np.testing.assert_allclose(
+        np.linalg.norm(apart, axis=2), arrays["neighbour_distance"][:, :30], rtol=1e-4, atol=1e-4
+    )
     assert arrays["neighbour_distance"].shape == (2, 60) and arrays["heldout_distance"].shape == (60,)
     assert abs(arrays["energy_test"].mean(1)).max() < 1e-4, "energies are relative to the held-out digits'"
     assert arrays["inputs"].shape == arrays["gradients"].shape == (5, 3, 1, 8, 8)

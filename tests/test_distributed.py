@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ddgm import distributed, examples, pair
 from ddgm.errors import UserError
 from ddgm.pair import Pair
+from ddgm.search import changed
 from ddgm.training import choose_device, refuse_processes, train
 
 NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
@@ -28,7 +29,7 @@ from ddgm.training import train
 row, array, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 start_log(None)
 try:
-    train("x", row, array, folder / "model", folder / "state" / "x")
+    train("x", row, array, folder / "model", folder / "state" / "x", checkpoint_minutes=0.0, checkpoints=1)
 except UserError as error:
     sys.exit(str(error))
 """
@@ -44,6 +45,13 @@ def together(row, array, folder, processes=2):
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for_a_state(folder, running):
+    deadline = time.monotonic() + 120
+    while not any(folder.glob("[0-9]*.pt")):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -91,14 +99,10 @@ def test_processes_asked_to_end_save_one_state_and_go_on_from_it(image_row, arra
     image_row["schedule"]["steps"] = 100000
     running = together(image_row, array, tmp_path / "two")
     states = tmp_path / "two" / "state"
-    deadline = time.monotonic() + 120
-    while not (states / "x.lock").exists() or not (states / "x.lock").read_text().strip():
-        assert time.monotonic() < deadline and running.poll() is None
-        time.sleep(0.1)
-    time.sleep(3)
+    wait_for_a_state(states / "x", running)
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
-    (state,) = (states / "x").glob("*.pt")
+    (state,) = (states / "x").glob("[0-9]*.pt")
     step = int(state.stem)
     assert step > 0 and step % 50 == 0, "where every process looks whether one was asked"
     image_row["schedule"]["steps"] = step + 5
@@ -106,15 +110,6 @@ def test_processes_asked_to_end_save_one_state_and_go_on_from_it(image_row, arra
     running = together(image_row, array, tmp_path / "two")
     _, said = running.communicate(timeout=120)
     assert running.returncode == 1 and f"was made with row.schedule.steps = 100000, and now it is {step + 5}" in said
-
-
-def test_a_batch_that_cannot_be_shared_equally_is_refused(image_row, array, tmp_path):
-    image_row["schedule"]["batch"] = 9
-    running = together(image_row, array, tmp_path / "two")
-    _, said = running.communicate(timeout=120)
-    assert running.returncode == 1
-    assert "schedule.batch is 9, and 2 processes cannot have equal parts of it: write a multiple" in said
-    assert not (tmp_path / "two" / "model").exists()
 
 
 @pytest.mark.parametrize(("processes", "made"), [(1, 1), (2, 0)])
@@ -143,11 +138,21 @@ def test_states_are_removed_by_the_first_process_alone(image_row, array, tmp_pat
     assert not kept.exists() and (tmp_path / "model" / "weights.safetensors").exists()
 
 
-def test_references_that_cannot_be_shared_equally_are_refused(image_row, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"schedule.batch": 9},
+            r"^x: schedule\.batch is 9, and 2 processes cannot have equal parts of it: write a mult",
+        ),
+        ({"entropy": {**NEIGHBOURS, "references": 33}}, r"^x: entropy\.references is 33, and 2 processes cannot have"),
+        ({"negative": {"kind": "persistent"}}, r"^x: its negative phase looks at the whole batch, and is for one proc"),
+    ],
+)
+def test_what_processes_cannot_share_is_refused(change, sentence, image_row, monkeypatch):
     monkeypatch.setattr(distributed, "processes", lambda: 2)
-    image_row["entropy"] = {**NEIGHBOURS, "references": 33}
-    with pytest.raises(UserError, match=r"x: entropy\.references is 33, and 2 processes cannot have equal parts of it"):
-        refuse_processes("x", image_row)
+    with pytest.raises(UserError, match=sentence):
+        refuse_processes("x", changed(image_row, change))
 
 
 def test_more_processes_than_gpus_are_refused_by_all_of_them_so_that_one_can_say_it(monkeypatch):
@@ -173,6 +178,7 @@ def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_pat
     points = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32)
     np.save(tmp_path / "data/prepared/four_spin/train.npy", points)
     command = [sys.executable, "-m", "ddgm", "train", "toy_four_spin", "--branch", "toy", "--log", "train.log"]
+    command += ["--checkpoint-minutes", "0", "--checkpoints", "1"]
     given = json.dumps({"experiments.toy_four_spin": row})
     running = subprocess.Popen([*command, "--params", given], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     if ending == "finished":
@@ -181,12 +187,7 @@ def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_pat
         assert (tmp_path / "results/toy/models/toy_four_spin/weights.safetensors").exists()
         assert said.count("experiment toy_four_spin") == 1, "one of the two speaks"
         return
-    lock = tmp_path / "results/toy/state/toy_four_spin.lock"
-    deadline = time.monotonic() + 120
-    while not lock.exists() or not lock.read_text().strip():
-        assert time.monotonic() < deadline and running.poll() is None
-        time.sleep(0.1)
-    time.sleep(3)
+    wait_for_a_state(tmp_path / "results/toy/state/toy_four_spin", running)
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
     assert running.returncode == 75

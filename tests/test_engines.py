@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -344,10 +343,8 @@ def test_after_a_pull_snakemake_has_nothing_to_do(pulled):
     said = pulled.run("snakemake -n toy")
     assert "adopted" in said
     assert "Nothing to be done" in said
-    start = time.monotonic()
     assert "adopted" not in pulled.run("snakemake -n toy")
     assert pulled.changed() == set()
-    assert time.monotonic() - start < 60  # some seconds, where nobody else uses the cores
 
 
 def test_after_a_pull_what_dvc_cannot_prove_is_made_again(pulled):

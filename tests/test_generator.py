@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ddgm.energy import Noise
 from ddgm.generator import BatchNorm, build_generator, fix_statistics, prior
 
 DENSE = {
@@ -70,7 +71,22 @@ def test_the_prior_is_uniform_on_minus_one_to_one_and_repeats_with_its_stream():
     assert torch.equal(z[:5], prior(5, 3, torch.Generator().manual_seed(1))[:5])
 
 
+def test_noise_is_added_while_training_and_not_when_evaluating():
+    noise, a = Noise(0.5), torch.zeros(1000, 3)
+    assert noise.train()(a).std() == pytest.approx(0.5, rel=0.1) and torch.equal(noise.eval()(a), a)
+
+
+def test_weights_start_with_the_rows_sd_no_bias_and_the_rows_shift():
+    generator = build_generator({**LAB, "hidden": [32, 16, 8, 4], "shift": 0.1}, (3, 64, 64))
+    layers = [layer for layer in generator.modules() if isinstance(layer, torch.nn.ConvTranspose2d)]
+    assert layers and all(layer.weight.std().item() == pytest.approx(0.01, rel=0.2) for layer in layers)
+    assert (layers[-1].bias == 0).all()
+    shifts = [layer.shift for layer in generator.modules() if isinstance(layer, BatchNorm)]
+    assert len(shifts) == 4 and all((shift == 0.1).all() for shift in shifts)
+
+
 def test_with_fixed_statistics_a_sample_does_not_depend_on_the_others():
+    torch.manual_seed(0)
     row = {**DENSE, "latent": 4, "hidden": [16, 8], "statistics": "fixed"}
     generator = build_generator(row, (2,))
     with torch.no_grad():

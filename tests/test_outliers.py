@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddgm.objectives.outliers import half_planes, noised, outlier_loss, outliers, spliced, turned
-from ddgm.pair import Pair
+from ddgm.pair import Pair, gradient
 
 CPU = torch.device("cpu")
 
@@ -80,9 +80,12 @@ def test_outliers_pull_at_the_energy_and_are_not_in_its_mean_over_samples(pair):
     unmet, means = gradient_with(both)
     pair.row["negative"]["margin"] = -1e4
     met, means_met = gradient_with(both)
+    weight = pair.row["negative"]["weight"]
     pair.row["negative"] = {"kind": "generator", "reuse_latent": False, "importance": None}
     without, means_without = gradient_with(samples)
-    assert not torch.allclose(met, unmet, rtol=0.1)
+    # Far below its margin an outlier is pushed up, and the data down, with the weight.
+    pull = gradient(pair.energy(data).mean(1) - pair.energy(others).mean(1), pair.energy.parameters)
+    torch.testing.assert_close(unmet - met, weight * pull, rtol=1e-3, atol=1e-5)
     # A margin that all outliers keep leaves Eq. 12, as a pair without outliers has it.
     torch.testing.assert_close(met, without, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(means, means_met, rtol=0, atol=0)

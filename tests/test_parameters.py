@@ -68,6 +68,12 @@ def rename(key, name):
 
 
 DIGITS = "experiments.toy_digits"
+AT_ONCE = {
+    "schedule.kind": "simultaneous",
+    "schedule.generator_steps": 1,
+    "schedule.energy_steps": 1,
+    "negative": {"kind": "generator", "reuse_latent": True, "importance": None},
+}
 UNEQUAL = {"devices": 2, "entropy.references": 33}
 GZ = "train-images-idx3-ubyte.gz"
 MISTAKES = {
@@ -248,15 +254,19 @@ MISTAKES = {
     ),
     "both nets at once, one of them twice": (
         edit("experiments.four_spin_neighbour.schedule.kind", "simultaneous"),
-        "experiments.four_spin_neighbour.schedule is simultaneous, which is one update of each net from the same",
+        "one update of each net from the same samples: write 1 for generator_steps and energy_steps",
     ),
     "both nets at once from other samples": (
         edit("experiments.mnist.schedule.kind", "simultaneous"),
         "write negative: {kind: generator, reuse_latent: true, importance: null}",
     ),
     "both nets at once by two losses": (
-        edit("experiments.toy_two_spiral_gan.schedule.kind", "simultaneous"),
-        "experiments.toy_two_spiral_gan.schedule is simultaneous",
+        lambda rows: [edit(f"experiments.toy_two_spiral_gan.{key}", value)(rows) for key, value in AT_ONCE.items()],
+        "its two losses have to be one, write objective.kind dual or schedule.kind alternating",
+    ),
+    "digits as another domain of images": (
+        edit("branches.paper.images.others", {"celeba": "mnist"}),
+        "branches.paper.images.others names 'mnist', which is no data set of colour images",
     ),
     "a batch in unequal parts": (
         edit("experiments.celeba.devices", 3),

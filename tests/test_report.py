@@ -117,6 +117,21 @@ def test_text_of_the_results_is_no_markup(report, made):
     assert "<b>four</b>" not in text and "&lt;b&gt;four&lt;/b&gt; &amp; more" in text
 
 
+@pytest.mark.parametrize(
+    ("stem", "photographs"),
+    [
+        ("sheet_celeba", True),
+        ("fig4_neighbours_celeba", True),
+        ("fig4_landscape_lsun_bedroom", True),
+        ("fig4_neighbours_toy_faces", False),
+        ("fig4_celeba", False),
+        ("sheet_mnist", False),
+    ],
+)
+def test_a_figure_that_shows_data_under_a_licence_is_of_photographs(stem, photographs, report, parameters):
+    assert report.shows_photographs(parameters, stem) is photographs
+
+
 def test_photographs_are_named_and_left_out(report, made, tmp_path):
     figures = tmp_path / "results/paper/figures"
     figures.mkdir(parents=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ddgm
+from ddgm.datasets import two_d
 from ddgm.experiment import scale_pixels
 from ddgm.metrics import energies as evidence
 from ddgm.metrics.table import tabulate, write
@@ -69,7 +70,8 @@ def test_energies_come_with_their_slopes_part_by_part_and_leave_no_graph():
 def test_planar_samples_come_with_the_energy_and_the_data_on_one_grid(planar_row, planar_data, parameters, tmp_path):
     np.save(tmp_path / "train.npy", planar_data.numpy())
     train("points", planar_row, tmp_path / "train.npy", tmp_path / "model", tmp_path / "points.pt")
-    sample(tmp_path / "model", SAMPLING, parameters["datasets"]["four_spin"], tmp_path / "s.npz")
+    dataset = parameters["datasets"]["four_spin"]
+    sample(tmp_path / "model", SAMPLING, dataset, tmp_path / "s.npz")
     arrays = np.load(tmp_path / "s.npz")
     assert arrays["samples"].shape == (2, 40, 2) and arrays["energy"].shape == (2, 12, 12)
     energy, _ = ddgm.load(tmp_path / "model", seed=1)
@@ -77,6 +79,9 @@ def test_planar_samples_come_with_the_energy_and_the_data_on_one_grid(planar_row
     with torch.no_grad():
         at = energy(torch.tensor([[x, y]])).item()
     assert arrays["energy"][1, 2, 7] == pytest.approx(at, rel=1e-4), "indexed [y, x]"
+    due = two_d.density(dataset, np.array([[x, y]], np.float64))[0]
+    assert due != pytest.approx(two_d.density(dataset, np.array([[y, x]], np.float64))[0], rel=0.1)
+    assert arrays["data_density"][2, 7] == pytest.approx(due, rel=1e-3)
     assert arrays["generator_density"].shape == (2, 12, 12) and arrays["generator_density"].dtype == np.float32
     mass = arrays["generator_density"].sum((1, 2)) * (2 * BOX / 12) ** 2
     assert (mass <= 1 + 1e-5).all() and not (arrays["generator_density"][0] == arrays["generator_density"][1]).all()
@@ -109,7 +114,9 @@ def test_interpolations_begin_and_end_at_the_end_points_samples(digit_model):
     z = ddgm.generator.prior(64, generator.latent, torch.Generator().manual_seed(0))
     with torch.no_grad():
         start, end = generator(torch.cat([z[:3], z[3:]])), generator(torch.cat([z[3:6], z[3:]]))
+        middle = generator(torch.cat([(z[:3] + z[3:6]) / 2, z[3:]]))
     assert torch.equal(lines[:, 0], start[:3]) and torch.equal(lines[:, -1], end[:3])
+    torch.testing.assert_close(lines[:, 2], middle[:3])
 
 
 def test_samples_in_parts_are_the_same_samples(digit_model):

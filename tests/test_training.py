@@ -4,10 +4,12 @@ import copy
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import MethodType
 from unittest.mock import Mock
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 import ddgm
+from ddgm.compiled import compiled
 from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
 from ddgm.experiment import build
@@ -84,6 +87,48 @@ def test_a_step_is_adams_on_each_weights_own_gradient(kind, request):
         torch.testing.assert_close(value.detach(), by_hand, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["adam", "adagrad"])
+def test_steps_clip_and_decay_as_torchs_own_optimiser_and_the_energys_weights_alone_decay(
+    kind, planar_row, planar_data
+):
+    planar_row["negative"]["importance"] = None
+    planar_row["optimiser"].update(kind=kind, beta1=0.5, beta2=0.9, eps=1e-8, clip=0.5, weight_decay=0.1)
+    pair = Pair(planar_row, planar_data, CPU)
+    made = {
+        "adam": lambda w, rate, decay: torch.optim.Adam([w], rate, (0.5, 0.9), 1e-8, decay),
+        "adagrad": lambda w, rate, decay: torch.optim.Adagrad(
+            [w], rate, weight_decay=decay, initial_accumulator_value=1e-8, eps=0
+        ),
+    }[kind]
+    for net, ensemble in pair.nets():
+        own = [weights.clone().requires_grad_() for weights in ensemble.flat]
+        plain = [made(w, planar_row["optimiser"][f"{net}_rate"], 0.1 if net == "energy" else 0.0) for w in own]
+        for _ in range(3):
+            step = torch.randn(ensemble.flat.shape)
+            pair.descend(net, step.clone())
+            for w, gradient, optimiser in zip(own, step, plain, strict=True):
+                w.grad = gradient.clone()
+                torch.nn.utils.clip_grad_norm_([w], 0.5)
+                optimiser.step()
+        torch.testing.assert_close(ensemble.flat, torch.stack(own).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_columns_of_a_round_are_the_energies_of_data_and_of_samples(planar_row):
+    planar_row["optimiser"].update(energy_rate=1e-12, generator_rate=1e-12)
+    data, samples, _ = Pair(planar_row, torch.full((200, 2), 30.0), CPU).round().T
+    assert (data > 1000).all() and (samples.abs() < 100).all()
+
+
+def test_a_row_of_history_is_the_mean_over_the_steps_since_the_last(planar_row, planar_data, tmp_path):
+    planar_row["seeds"], planar_row["schedule"]["steps"] = [3], 100
+    run, seen = Run("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "state" / "x", CPU), []
+    step = run.pair.round
+    run.pair.round = lambda: (seen.append(step()), seen[-1])[1]
+    run.go(100, 5.0, lambda: 0)
+    expected = [torch.stack(seen[at : at + 50]).mean((0, 1)).tolist() for at in (0, 50)]
+    np.testing.assert_allclose([row[2:5] for row in run.history], expected, rtol=1e-5)
+
+
 class PlainLoop:
     """One model as a PyTorch user would train it with Eq. 15, Adagrad and no penalty, with the draws of `seed`."""
 
@@ -113,6 +158,28 @@ class PlainLoop:
         self.descend("energy", self.energy(data).mean() - self.energy(samples).mean())
 
 
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+
+
+@pytest.mark.parametrize("fault", ["no compiler", "a compiler that fails"])
+def test_what_cannot_be_compiled_is_computed_as_it_is_and_said(fault, monkeypatch, caplog):
+    def fail(*_):
+        torch.rand(3)
+        raise RuntimeError("no such instruction\nand more")
+
+    def plus_one(x):
+        return x + 1
+
+    monkeypatch.setattr("shutil.which", lambda name: None if fault == "no compiler" else "/bin/g++")
+    monkeypatch.setattr("torch._inductor.compile", fail)
+    before = torch.get_rng_state()
+    assert compiled(plus_one, torch.zeros(3)) is plus_one
+    assert torch.equal(torch.get_rng_state(), before)
+    said = [record.getMessage() for record in caplog.records if record.name == "ddgm"]
+    reason = "training is not compiled, and slower: RuntimeError: no such instruction"
+    assert said == ([] if fault == "no compiler" else [reason])
+
+
 @pytest.mark.parametrize("worth", [math.inf, pytest.param(0, id="compiled")])
 def test_twenty_steps_are_those_of_a_plain_loop(worth, parameters, planar_data, monkeypatch):
     monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
@@ -123,6 +190,10 @@ def test_twenty_steps_are_those_of_a_plain_loop(worth, parameters, planar_data, 
     row["optimiser"].update(energy_decay=0.0, generator_decay=0.0, weight_decay=0.0)
     row["schedule"]["generator_steps"] = 1
     pair, loops = Pair(row, planar_data, CPU), [PlainLoop(row, planar_data, seed) for seed in row["seeds"]]
+    if worth == 0:
+        if not COMPILER:
+            pytest.skip("no C++ compiler here")
+        assert not isinstance(pair.energy_gradient, MethodType), "a program, and not the method itself"
     for _ in range(20):
         pair.round()
         for loop in loops:
@@ -553,16 +624,26 @@ def test_training_on_cuda_follows_the_cpus(planar_row, planar_data):
 
 
 TRAIN = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
+from ddgm.pair import Pair
 from ddgm.training import Run, train
 from ddgm.progress import start_log
 row, array, folder, minutes = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 start_log(folder / "log")
+step = Pair.round
+def slowly(pair):
+    if pair.step == 20:
+        (folder / "at work").touch()
+    time.sleep(0.02)
+    return step(pair)
+Pair.round = slowly
 try:
     train("x", row, array, folder / "model", folder / "state" / "x", checkpoint_minutes=minutes)
+except KeyboardInterrupt:
+    sys.exit(130)
 except UserError as error:
     sys.exit(str(error))
 """
@@ -587,16 +668,15 @@ def test_a_killed_training_goes_on_to_the_bit(number, planar_row, planar_data, t
     train("x", planar_row, array, tmp_path / "whole", tmp_path / "state" / "whole")
     # Killed outright, only what was saved on the way is left; asked to stop, it saves what it has.
     running = start_trainer(planar_row, array, tmp_path, 0.0 if number == signal.SIGKILL else 5.0)
+    states = tmp_path / "state" / "x"
+    wait_for((tmp_path / "at work").exists)
     if number == signal.SIGKILL:
-        wait_for(lambda: any((tmp_path / "state" / "x").glob("*.pt")))
-    else:
-        wait_for(lambda: "versions" in ((tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""))
-        time.sleep(0.5)
+        wait_for(lambda: any(states.glob("[0-9]*.pt")))
     running.send_signal(number)
-    running.communicate(timeout=60)
-    assert (
-        running.returncode != 0 and any((tmp_path / "state" / "x").glob("*.pt")) and not (tmp_path / "model").exists()
-    )
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGKILL: -9}[number], said
+    assert not (tmp_path / "model").exists()
+    assert 20 <= max(int(state.stem) for state in states.glob("[0-9]*.pt")) < 300, "on the way"
     train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     for file in ("weights.safetensors", "history.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file

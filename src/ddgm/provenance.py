@@ -95,10 +95,10 @@ def of_run(data: str, source: str, device: "torch.device", seconds: float) -> di
 def opening_lines(name: str, row: dict[str, Any], array: Path, device: "torch.device", threads: int) -> Iterator[str]:
     """The first lines of a training's log: everything that was chosen."""
     yield f"experiment {name}: {row['title']}"
-    yield f"data       {array}, {source_of(array)}, sha256 {checksum(array)[:16]}"
-    yield f"device     {device.type} ({device_name(device)}), {threads} CPU thread(s)"
-    yield f"seeds      {', '.join(map(str, row['seeds']))}"
-    yield "versions   " + ", ".join(f"{library} {version}" for library, version in versions().items())
+    yield f"data          {array}, {source_of(array)}, sha256 {checksum(array)[:16]}"
+    yield f"device        {device.type} ({device_name(device)}), {threads} CPU thread(s)"
+    yield f"seeds         {', '.join(map(str, row['seeds']))}"
+    yield "versions      " + ", ".join(f"{library} {version}" for library, version in versions().items())
     for key in row:
         if key not in ("title", "dataset", "seeds", "device", "threads"):
             yield f"{key:<13} {row[key]}"
