@@ -176,6 +176,17 @@ def test_a_verdict_is_of_one_recipe_and_rivals_have_their_own(folder):
     assert rows["verdict"].tolist() == ["reproduced", "not reproduced", "reproduced"]
 
 
+def test_a_mean_that_leaves_no_seed_out_is_written_where_the_mean_is_asked_for(tmp_path):
+    rows = [("spin", 0, "kl", 0.1), ("spin", 1, "kl", math.nan)]
+    (tmp_path / "metrics").mkdir()
+    pd.DataFrame(rows, columns=METRICS.columns).to_csv(tmp_path / "metrics/spin.csv", index=False)
+    about = {"says": "It fits", "figure": "measures", "tests": [a_test(), a_test(seeds=1)]}
+    judge({"fits": about}, {}, tmp_path, tmp_path / "claims.csv")
+    of_all, of_some = pd.read_csv(tmp_path / "claims.csv").to_dict("records")
+    assert math.isnan(of_all["mean"]) and not of_all["holds"]
+    assert of_some["mean"] == 0.1 and of_some["holds"] and of_some["wanted"] == "1 seeds"
+
+
 def test_the_figures_can_be_drawn_from_what_the_judge_writes(folder):
     """Every column that a claim's figure reads is there, under its name and with its words."""
     judge(CLAIMS, RECIPES, folder, folder / "claims.csv")

@@ -228,6 +228,21 @@ def test_more_max_images_than_rooms_takes_all(rooms, target):
     assert keys == ["a1"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("password required"), NotImplementedError("compression method")])
+def test_a_zip_with_a_password_or_packed_in_another_way_is_refused_in_a_sentence(error, rooms, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise error
+
+    path = rooms({"a1": encoded(plain())}) / "bedroom_train_lmdb.zip"
+    monkeypatch.setattr(zipfile.ZipFile, "open", refuse)
+    sentence = rf"bedroom_train_lmdb\.zip cannot be unpacked here \({error}\): pack it again as a plain zip"
+    with pytest.raises(UserError, match=sentence):
+        containers.unpack(path, "bedroom_train_lmdb/data.mdb", tmp_path / "data.mdb")
+    assert not (tmp_path / "data.mdb").exists()
+    with containers.open_zip(path) as archive, pytest.raises(UserError, match=sentence):
+        list(containers.zip_container(path, archive, archive.namelist()).entries(0))
+
+
 @pytest.mark.parametrize("start", [0, 1, 255, 256, 600])
 def test_an_environment_is_read_in_key_order_from_any_entry(start, rooms, tmp_path):
     raw = rooms({f"{i:04x}": b"%d" % i for i in range(700)})

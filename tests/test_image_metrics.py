@@ -72,6 +72,9 @@ def test_the_evidence_is_what_the_figures_read(measured):
     assert shapes["samples"] == (2, 40, 3, 32, 32) and shapes["sample_energy"] == (2, 40)
     assert shapes["neighbours"] == (2, 30, 3, 32, 32) and shapes["neighbour_distance"] == (2, 40)
     assert shapes["heldout_distance"] == (40,)
+    shown = [images.small(torch.from_numpy(arrays[name][0][:30])) for name in ("samples", "neighbours")]
+    apart = (shown[0] - shown[1]).norm(dim=1)
+    np.testing.assert_allclose(apart, arrays["neighbour_distance"][0][:30], rtol=1e-3, atol=1e-3)
     assert shapes["slice_energy"] == (12, 12) and shapes["slice_corners"] == (3, 3, 32, 32)
     assert shapes["descent"] == (6, 8, 3, 32, 32) and shapes["descent_energy"] == (6, 15)
     assert arrays["descent_kinds"].tolist() == ["test", "test", "samples", "samples", "noise", "noise"]

@@ -97,7 +97,17 @@ def test_what_is_not_here_is_said_and_how_to_fetch_it(project, capsys):
         (project / path).unlink()
     assert cli.main(["provenance", FIGURE]) == 0
     said = capsys.readouterr().out
-    assert ", not here" in said and f"'dvc pull {MODEL}/provenance.json' fetches it" in said
+    advice = f"'dvc pull {MODEL}/provenance.json {MODEL}/experiment.json' fetches it"
+    assert ", not here" in said and advice in said
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"), [(Path.unlink, "is not here"), (lambda path: path.write_text("{"), "is dama")]
+)
+def test_a_net_without_its_settings_is_said_too(harm, words, project, capsys):
+    harm(project / MODEL / "experiment.json")
+    assert cli.main(["provenance", FIGURE]) == 0
+    assert f"its record {words}" in capsys.readouterr().out
 
 
 def test_a_file_that_no_job_makes_is_refused_in_a_sentence(project, capsys):

@@ -4,12 +4,14 @@ import importlib.util
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from conftest import ROOT
+from ddgm.errors import UserError
 from ddgm.figures.registry import PHOTOGRAPHS
 from ddgm.metrics.claims import judge
 from ddgm.metrics.table import write
@@ -99,6 +101,28 @@ def test_a_published_experiment_is_a_row_with_mean_sd_seeds_and_time(publish, tm
 
 def test_a_training_of_less_than_a_minute_is_told_in_seconds(publish):
     assert [publish.tables.took(seconds) for seconds in (26.2, 59.4, 60, 100)] == ["26 s", "59 s", "1 min", "2 min"]
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ({"wanted": "the mean", "mean": 1.5}, "kl is 1.5, and not at most 1"),
+        ({"wanted": "the mean", "mean": math.nan}, "kl could not be measured of every seed"),
+        ({"wanted": "5 seeds", "mean": 0.6}, "kl is 0.6 on average, and not at most 1 in 5 seeds"),
+    ],
+)
+def test_why_a_test_does_not_hold_is_said_as_it_was_asked(test, words, publish):
+    row = SimpleNamespace(metric="kl", comparison="at most", threshold=1.0, **test)
+    assert publish.tables.fault(row) == words
+
+
+def test_nothing_is_published_of_a_model_whose_provenance_is_not_here(publish, tmp_path):
+    (tmp_path / "results/paper/models/mnist/provenance.json").unlink()
+    with pytest.raises(
+        UserError, match=r"mnist/provenance\.json is missing, and .*mnist\.csv is published with it: 'dvc"
+    ):
+        publish.main(["paper"])
+    assert not (tmp_path / "docs/results/paper").exists() and not (tmp_path / "docs/figures").exists()
 
 
 def test_figures_that_show_photographs_are_never_copied(publish, tmp_path):

@@ -31,6 +31,11 @@ def test_the_bands_of_a_pyramid_add_up_to_the_image():
     torch.testing.assert_close(smallest, x)
 
 
+@pytest.mark.parametrize(("side", "widths"), [(64, [64, 32, 16]), (50, [50, 25]), (100, [100, 50, 25]), (9, [9])])
+def test_halving_ends_at_sixteen_pixels_or_where_a_width_is_odd(side, widths):
+    assert [band.shape[-1] for band in pyramid.bands(torch.rand(2, 3, side, side))] == widths
+
+
 def test_a_flat_image_has_empty_bands_and_keeps_its_colour():
     *bands, smallest = pyramid.bands(torch.full((1, 3, 64, 64), 0.3))
     # Two pixels along the edge see the padding of the larger image's gaps.

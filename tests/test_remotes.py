@@ -200,6 +200,9 @@ def test_over_http_what_was_pushed_to_a_folder_can_be_read_and_a_corrupt_object_
         fresh.run(f"dvc pull {' '.join(TARGETS)}")
         assert "as dvc.lock says" in fresh.run("python workflow/remote.py check --read")
         assert outputs(fresh) == outputs(work)
+        nobody = restore(work, Remote(f"http://127.0.0.1:{free_port()}"), tmp_path / "nobody")
+        said = nobody.run("python workflow/remote.py check", code=1)
+        assert "the remote cannot be read: " in said and "is missing" not in said and "Traceback" not in said
         broken = TARGETS["draw_fig1-toy"]
         name = spoil(folder, work, broken)
         other = restore(work, Remote(f"http://{address}"), tmp_path / "other")

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from conftest import ROOT
 from ddgm import record
+from ddgm.errors import UserError
 from ddgm.metrics.claims import judge
 from ddgm.metrics.table import write
 from ddgm.provenance import code_version
@@ -110,6 +112,28 @@ def test_provenance_names_code_device_seeds_data_time_and_parameters(report, mad
     for part in ("1.0+gabc-dirty", "uncommitted changes", "torch 2.0", "cpu: a processor", "0, 1", "0123456789ab",
                  "2 min", "generator_rate: "):  # fmt: skip
         assert part in section, part
+
+
+def test_what_git_has_without_what_dvc_has_is_no_fault(report, made):
+    """A clone before `dvc pull`: tables of metrics, and no model beside them."""
+    (made / "models/toy_four_spin/provenance.json").unlink()
+    (made / "models/toy_four_spin/experiment.json").unlink()
+    assert 'id="trained-toy_four_spin"' not in page(report)
+
+
+def test_claims_of_an_older_version_are_refused_in_a_sentence(report, made):
+    (made / "metrics/claims.csv").write_text("claim,says,holds\nfits,It fits,True\n")
+    with pytest.raises(UserError, match=r"claims\.csv was made by an older version: make it again with 'snakemake res"):
+        page(report)
+
+
+def test_files_that_a_job_depends_on_are_files_and_those_of_a_report_say_what_it_shows(report, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    selection = sys.modules[report.Selection.__module__]
+    of_judge = selection.modules("ddgm.metrics.claims", "ddgm.parameters")
+    assert all((ROOT / name).is_file() for name in of_judge) and "src/ddgm/parameters.py" in of_judge
+    of_report = report.Selection(report.parameters.load("params.yaml")).report_code
+    assert {"workflow/selection.py", "src/ddgm/figures/registry.py", "workflow/report/fig2.rst"} <= set(of_report)
 
 
 def test_text_of_the_results_is_no_markup(report, made):

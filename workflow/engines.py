@@ -34,7 +34,10 @@ from ddgm.parameters import LOADER
 PIPELINE, LOCK, PARAMETERS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 HEADER = "# Written by `python workflow/engines.py generate` from the rules: edit them, not this file.\n"
 # What dvc.yaml follows from; and the digest of all that, with dvc.yaml itself, when the two were last seen in step.
-SOURCES = ("Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "src/**/*.py", "src/**/*.csv")
+SOURCES = (
+    "Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "workflow/report/*", "src/**/*.py",
+    "src/**/*.csv",
+)  # fmt: skip
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
 PROFILE = Path("profiles/default/config.yaml")
 # What is small enough for git; of it what `dvc metrics` can read; and the tables for `dvc plots`, with what it draws.

@@ -20,6 +20,7 @@ import pandas as pd
 
 import tables
 from ddgm import parameters
+from ddgm.errors import UserError
 from ddgm.figures.registry import PHOTOGRAPHS
 from ddgm.paper import DIGITS_BETWEEN
 from pictures import reduced
@@ -32,6 +33,10 @@ COMPARED = ("", "_no_eq_15", "_outputs_penalty", "_neighbour", "_gan", "_exact")
 def publish(branch: str) -> None:
     """Copy what results/{branch} holds of figures, metrics and provenance into docs/."""
     results, kept = Path("results") / branch, DOCS / "results" / branch
+    for table in (results / "metrics").glob("*.csv"):
+        provenance = results / "models" / table.stem / "provenance.json"
+        if table.name != "claims.csv" and not provenance.exists():
+            raise UserError(f"{provenance} is missing, and {table} is published with it: 'dvc pull {provenance}'")
     for folder in (kept, DOCS / "figures"):
         folder.mkdir(parents=True, exist_ok=True)
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
@@ -305,6 +310,7 @@ def filled(text: str, table: Callable[[], str]) -> str:
 def main(arguments: list[str]) -> None:
     if arguments not in (["paper"], ["toy"], ["tables"], ["--check"]):
         sys.exit("write 'python workflow/publish.py paper', 'toy', 'tables' or '--check'")
+    parameters.load("params.yaml")  # Refuses a folder that is no project before anything is written there.
     if arguments[0] in ("paper", "toy"):
         publish(arguments[0])
     for page, table in TABLES:
@@ -320,4 +326,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"ddgm: {error}")

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
@@ -25,7 +26,10 @@ def fault(out: Any, odb: Any, read: bool) -> str | None:
     path, oid = odb.oid_to_path(out.hash_info.value), out.hash_info.value
     try:
         size = odb.fs.info(path).get("size")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        # Over HTTP a server that cannot be reached is told in the same way, with its reason behind it.
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
         return "is missing"
     if size is not None and size != out.meta.size:
         return f"has {size} bytes, and not {out.meta.size}"
@@ -71,8 +75,8 @@ def main() -> int:
     os.chdir(Path(__file__).parents[1])
     try:
         return check(asked.remote, asked.read, asked.remove)
-    except DvcException as error:
-        print(error, file=sys.stderr)
+    except (DvcException, BotoCoreError, OSError) as error:
+        print(f"the remote cannot be read: {error}", file=sys.stderr)
         return 1
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 import yaml
 
 from ddgm import parameters, record
+from ddgm.errors import UserError
 from ddgm.figures.metric import SIGNS
 from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
@@ -107,7 +108,12 @@ class Page:
 
     def claims(self) -> Table | None:
         file = self.results / "metrics/claims.csv"
-        return claims(pd.read_csv(file)) if file.exists() else None
+        if not file.exists():
+            return None
+        tests = pd.read_csv(file)
+        if "recipe" not in tests:
+            raise UserError(f"{file} was made by an older version: make it again with 'snakemake {file}'")
+        return claims(tests)
 
     def measured(self) -> Iterator[tuple[str, Table]]:
         """A table for each kind of evidence."""
@@ -147,6 +153,8 @@ class Page:
         """Where each trained net comes from: code, seeds, device, data, time, every parameter."""
         for kind, row_file in (("models", "experiment.json"), ("classifiers", "classifier.json")):
             for file in sorted((self.results / kind).glob("*/provenance.json")):
+                if not file.with_name(row_file).exists():
+                    continue
                 about, settings = json.loads(file.read_text()), json.loads(file.with_name(row_file).read_text())
                 row = settings.get("row", settings)
                 yield {
@@ -199,4 +207,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"ddgm: {error}")

@@ -29,7 +29,8 @@ def imports(module: str) -> frozenset[str]:
     files = {file.as_posix()}
     source = file.read_text()
     # A table or a style sheet that lies beside a module and is named in it belongs to it.
-    files |= {path.as_posix() for path in file.parent.iterdir() if path.suffix != ".py" and f'"{path.name}"' in source}
+    beside = [path for path in file.parent.iterdir() if path.is_file() and path.suffix != ".py"]
+    files |= {path.as_posix() for path in beside if f'"{path.name}"' in source}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -347,9 +348,10 @@ class Selection:
 
     @property
     def report_code(self) -> list[str]:
-        """The scripts, the page and the captions that make a report."""
-        scripts = [f"workflow/{name}.py" for name in ("pictures", "report", "tables")]
-        return [*scripts, *sorted(path.as_posix() for path in Path("workflow/report").iterdir())]
+        """The scripts, the page and the captions that make a report, and the modules that say what it shows."""
+        scripts = [f"workflow/{name}.py" for name in ("pictures", "report", "selection", "tables")]
+        pages = sorted(path.as_posix() for kind in ("*.rst", "*.jinja") for path in Path("workflow/report").glob(kind))
+        return [*scripts, *pages, *modules("ddgm.figures.registry", "ddgm.figures.metric", "ddgm.record")]
 
     def pick_report(self, wildcards: Any) -> str:
         """As `pick_shown`, for the report: what it says beside what was measured."""

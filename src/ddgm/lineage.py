@@ -18,7 +18,7 @@ from ddgm.verify import recorded_stages
 CODE = ("src/", "workflow/")
 DATA = "data"
 # What each kind of net keeps its parameters in.
-SETTINGS = (EXPERIMENT, CLASSIFIER)
+SETTINGS = {"models": EXPERIMENT, "classifiers": CLASSIFIER}  # by the folder of such nets
 
 
 def lines(result: Path, lock: Path, results: Path) -> Iterator[str]:
@@ -88,11 +88,13 @@ def trained_behind(path: str, stages: dict[str, Any], makers: dict[str, str]) ->
 
 def told(folder: Path) -> str:
     """What a net's own record says, in a line."""
+    chosen = folder / SETTINGS[folder.parent.name]
     try:
-        about = json.loads((folder / PROVENANCE).read_text())
+        about, settings = json.loads((folder / PROVENANCE).read_text()), json.loads(chosen.read_text())
     except FileNotFoundError:
-        return f"its record is not here: 'dvc pull {folder / PROVENANCE}' fetches it"
-    settings = json.loads(next(file for file in map(folder.joinpath, SETTINGS) if file.exists()).read_text())
+        return f"its record is not here: 'dvc pull {folder / PROVENANCE} {chosen}' fetches it"
+    except json.JSONDecodeError:
+        return f"its record is damaged: 'dvc checkout {folder / PROVENANCE} {chosen}' restores it"
     seeds = ", ".join(str(seed) for seed in settings.get("row", settings)["seeds"])
     return (
         f"seeds {seeds}; {in_words(about['versions'])}; {about['device']}; "

@@ -187,6 +187,8 @@ rule search:
     log:
         "logs/search/{branch}/{experiment}.log",
     threads: select.threads
+    resources:
+        gpu=select.gpus,
     params:
         cfg=select.pick_search,
     message:

@@ -27,6 +27,11 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise UserError(f"{path} is no whole zip file ({error}): delete it and fetch it again") from error
 
 
+def unreadable(path: Path, error: RuntimeError) -> UserError:
+    """What is said of a zip with a password, or packed by a method that Python does not know: no entry can be read."""
+    return UserError(f"{path} cannot be unpacked here ({error}): pack it again as a plain zip, without a password")
+
+
 def zip_container(path: Path, archive: zipfile.ZipFile, members: Sequence[str], folder: str = "") -> Container:
     """Members of an open zip, in the order given; their keys are their names without the `folder`."""
 
@@ -39,6 +44,8 @@ def zip_container(path: Path, archive: zipfile.ZipFile, members: Sequence[str], 
                 continue
             try:
                 yield Entry(key, archive.read(member))
+            except RuntimeError as error:
+                raise unreadable(path, error) from error
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
                 yield Entry(key, b"", "undecodable", f"damaged in the zip, {error}")
 
@@ -109,6 +116,8 @@ def unpack(path: Path, member: str, target: Path) -> None:
         try:
             with whole_file(target) as temporary, archive.open(member) as source, temporary.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 2**24)
+        except RuntimeError as error:
+            raise unreadable(path, error) from error
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise UserError(
                 f"{member} in {path} cannot be read ({error}): delete the zip and fetch it again"

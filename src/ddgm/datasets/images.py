@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 LARGEST_PIXELS = 2**24  # what no picture of these data sets comes near: a decompression bomb
 COLOURS = {"RGB": "", "L": "grey", "LA": "grey", "1": "grey", "CMYK": "cmyk"}
@@ -67,6 +67,9 @@ def develop_with_pillow(data: bytes, side: int, crop: int | None) -> tuple[np.nd
             raise UnusableError("undecodable", f"mode {picture.mode}, more than 8 bits a channel")
         require_size(picture.size, side, crop)
         return square(picture.convert("RGB"), side, crop), COLOURS.get(picture.mode, picture.mode.lower())
+    except UnidentifiedImageError as error:
+        # Its own words name a place in memory, and two preparations would differ.
+        raise UnusableError("undecodable", f"{len(data)} bytes, of no format that is read here") from error
     except Image.DecompressionBombError as error:
         raise UnusableError("huge", str(error)) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:

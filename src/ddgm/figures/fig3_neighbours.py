@@ -45,6 +45,7 @@ class Kind:
     wide: float  # inches for a row of pictures
     largest: float  # inches, a picture
     below: bool  # whether the distances stand below the pictures, or right of them
+    distance: str = "with pixels from 0 to 1"  # how it is measured, beside that it is Euclidean
     photographs: bool = False  # whether the data may be photographs
 
 
@@ -129,7 +130,7 @@ def draw(evidence: Path, outputs: Sequence[Path], title: str, kind: Kind = DIGIT
     warning = not_to_be_published(arrays["source"], "pictures of the training data") if kind.photographs else ""
     note = (
         f"Pictures: {first_of(seeds)}, {trained_on(arrays['source'])}; samples as they came, none chosen; below each "
-        f"pair its distance, Euclidean, with pixels from 0 to 1. Dashed: 1 % of the {kind.heldout} are nearer to a "
+        f"pair its distance, Euclidean, {kind.distance}. Dashed: 1 % of the {kind.heldout} are nearer to a "
         f"{kind.data} than this, and of the samples {100 * near.mean():.1f}{spread}\u00a0%. Memorised samples "
         f"would lie at 0.{warning}"
     )

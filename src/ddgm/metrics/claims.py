@@ -95,7 +95,8 @@ def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, t
                     **{key: test[key] for key in ("experiment", "metric", "at", "comparison", "threshold", "against")},
                     "wanted": "the mean" if test["seeds"] is None else f"{test['seeds']} seeds",
                     "seeds": len(values),
-                    "mean": values.mean(),
+                    # Of the seeds that could be measured, where those are counted; else of all.
+                    "mean": values.mean(skipna=test["seeds"] is not None),
                     "sd": values.std() if np.isfinite(values).all() else np.nan,
                     "holds": holds(test, values),
                 }

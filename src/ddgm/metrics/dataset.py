@@ -33,9 +33,11 @@ def describe(arrays: list[Path], target: Path) -> None:
         names = CHANNELS[array.shape[1]] if array.ndim == 4 else ("x", "y")
         for name, mean, sd in zip(names, *channel_statistics(array), strict=True):
             values |= {f"mean_{name}": mean, f"sd_{name}": sd}
-        rows += [(sheet["dataset"], sheet["split"], sheet["source"], name, value) for name, value in values.items()]
+        # Counts keep every digit.
+        told = {name: str(value) if isinstance(value, int) else f"{value:.6g}" for name, value in values.items()}
+        rows += [(sheet["dataset"], sheet["split"], sheet["source"], *measure) for measure in told.items()]
     with whole_file(target) as path:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False, float_format="%.6g")
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
 
 
 def channel_statistics(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

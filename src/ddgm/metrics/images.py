@@ -157,13 +157,17 @@ def descend(
     return torch.stack(kept, 1), torch.stack(found, 1).numpy(), shown
 
 
-def landscape(energy: nn.Module, inputs: dict[str, Tensor], settings: dict[str, Any], limits: Any) -> Arrays:
-    """The energy in image space: a plane through a held-out image, a sample and noise, and descents from such."""
+def landscape(
+    energy: nn.Module, inputs: dict[str, Tensor], middle: float, settings: dict[str, Any], limits: Any
+) -> Arrays:
+    """The energy in image space: a plane through a held-out image, a sample and noise, and descents from such.
+
+    It is told less `middle`, the mean over held-out images.
+    """
     kinds = [kind for kind in ("test", "samples", "noise") for _ in range(STARTS)]
     corners = torch.stack([inputs[kind][0] for kind in ("test", "samples", "noise")])
     starts = torch.cat([inputs[kind][:STARTS] for kind in ("test", "samples", "noise")])
     with torch.no_grad():
-        middle = float(energy(inputs["test"][:PART]).mean())
         found = plane(energy, corners, settings["grid"])
     images, values, shown = descend(energy, starts, settings["descent_steps"], settings["descent_rate"], limits)
     found["slice_energy"] = found["slice_energy"] - middle
@@ -245,7 +249,9 @@ def evaluate(
             }
         )
         if not of_first:
-            of_first = landscape(energy, inputs, settings, limits) | {"heldout_distance": held_out.numpy()}
+            of_first = landscape(energy, inputs, float(middle), settings, limits) | {
+                "heldout_distance": held_out.numpy()
+            }
     write(rows, targets["metrics"])
     arrays = {name: np.stack([some[name] for some in per_seed]) for name in per_seed[0]} | of_first
     arrays |= {"source": np.array(provenance(directory)["data_source"]), ABSENT: np.array(absent)}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PATCH = 7  # pixels a side
-COARSEST = 16  # pixels a side of the last band
+COARSEST = 16  # pixels a side of the last band, where halving leads there
 BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
 AT_ONCE = 64  # directions that are sorted at once
 
@@ -36,7 +36,7 @@ def larger(x: Tensor) -> Tensor:
 def bands(x: Tensor) -> list[Tensor]:
     """The Laplacian pyramid of images (n, C, H, W): what each halving loses, and the smallest image itself."""
     result = []
-    while x.shape[-1] > COARSEST:
+    while x.shape[-1] > COARSEST and x.shape[-1] % 2 == 0:
         small = smaller(x)
         result.append(x - larger(small))
         x = small
