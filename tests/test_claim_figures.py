@@ -39,13 +39,13 @@ RECIPE = "the paper's"
 SAYS = "The deep generative model properly draws samples according to the energy model distribution (section 4)."
 
 
-def write_claims(path: Path, *tests: tuple, verdict: str = "partly") -> Path:
+def write_claims(path: Path, *tests: tuple, verdict: str = "partly", wanted: str = "the mean") -> Path:
     """A claim named `c`; a test is experiment, metric, at, comparison, threshold, holds."""
     rows = [
-        ("c", SAYS, RECIPE, e, metric, at, 5, 0.1, 0.01, comparison, threshold, holds, verdict)
+        ("c", SAYS, RECIPE, e, metric, at, 5, 0.1, 0.01, comparison, threshold, wanted, holds, verdict)
         for e, metric, at, comparison, threshold, holds in tests
     ]
-    columns = "claim says recipe experiment metric at seeds mean sd comparison threshold holds verdict"
+    columns = "claim says recipe experiment metric at seeds mean sd comparison threshold wanted holds verdict"
     pd.DataFrame(rows, columns=columns.split(" ")).to_csv(path, index=False)
     return path
 
@@ -305,6 +305,17 @@ def test_a_claim_is_written_as_png_and_pdf_a_page_wide(tmp_path):
     assert first[1].startswith(b"%PDF")
     claims.measures("c", path, tables, TITLES, outputs)
     assert [output.read_bytes() for output in outputs] == first
+
+
+@pytest.mark.parametrize(("wanted", "said"), [("the mean", False), ("4 seeds", True)])
+def test_a_test_of_so_many_seeds_is_explained(wanted, said, tmp_path, monkeypatch):
+    tables = metric_tables(tmp_path, ["spin", "spiral"], kl_data_model=[0.1, 0.2])
+    path = write_claims(tmp_path / "c.csv", ("spin", "kl_data_model", "", "at most", 0.2, True), wanted=wanted)
+    notes = []
+    drawn = claims.page_of
+    monkeypatch.setattr(claims, "page_of", lambda *page, **more: (notes.append(page[2]), drawn(*page, **more))[1])
+    claims.measures("c", path, tables, TITLES, [tmp_path / "claim.png"])
+    assert ("Some tests ask for 4 seeds in the shade, and not for the mean." in notes[0]) is said
 
 
 def test_no_two_metrics_have_the_same_words_and_an_unlisted_one_has_its_own():

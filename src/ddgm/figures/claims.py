@@ -56,7 +56,7 @@ class Claim:
 def read_claim(claim: str, path: Path) -> Claim:
     """The rows of `claim` in the table `path` (columns: see `measures`); raises UserError if there is none."""
     columns = ["claim", "says", "recipe", "experiment", "metric", "at", "mean", "sd", "comparison", "threshold"]
-    table = read_table(path, [*columns, "holds", "verdict"])
+    table = read_table(path, [*columns, "wanted", "holds", "verdict"])
     tests = table[table["claim"] == claim]
     if tests.empty:
         known = ", ".join(sorted(table["claim"].astype(str).unique()))
@@ -225,7 +225,7 @@ def measures(
     the claim asks for.
 
       claims  csv: claim, says, recipe, experiment, metric, at, mean, sd, comparison ("at most" or "at least"),
-              threshold, holds (True or False), verdict
+              threshold, wanted, holds (True or False), verdict
       tables  csv each: experiment, seed, metric, value
       titles  what stands at the line
 
@@ -241,6 +241,8 @@ def measures(
         heights = [0.09 + 0.115 * len(lines) for lines in labels]
         ends = np.cumsum(heights)
         note = "Each dot is a seed, the bar their mean ± sd. Shaded: what the claim asks for, ✓ if that holds, else ✗."
+        if counted := [asked for asked in read.tests["wanted"].unique() if asked != "the mean"]:
+            note += f" Some tests ask for {' or '.join(counted)} in the shade, and not for the mean."
         if np.isinf(table.loc[table["metric"].isin(metrics), "value"]).any():
             note += " ∞ stands for all seeds, or for so many."
         if not set(tables) <= set(read.tests["experiment"]):
