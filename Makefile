@@ -31,6 +31,7 @@ data: setup ## every data set of the paper, fetched, prepared and looked at
 
 toy: setup ## all four figures, metrics and the report on small stand-ins (minutes)
 	snakemake --cores $(CORES) toy
+	@echo "Look at results/toy/report.html"
 
 all: setup ## every figure of the paper (needs the data sets and a GPU)
 	snakemake --cores $(CORES) all

@@ -8,7 +8,9 @@ snakemake --cores 2 claims  the paper's claims in two dimensions and on MNIST, m
 
 from ddgm.figures import registry as figures
 from workflow import engines
-from workflow.selection import Selection, modules
+from workflow.selection import Selection, modules, require_yaml
+
+require_yaml("params.yaml")
 
 
 configfile: "params.yaml"

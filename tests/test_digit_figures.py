@@ -190,6 +190,10 @@ def test_every_pixel_of_a_digit_becomes_a_whole_block_of_dots(tmp_path, name):
         ("original files", "trained on the original files"),
         ("computed", "trained on computed"),
         ("subset: 20 of 100 faces", "trained on a subset (20 of 100 faces)"),
+        (
+            "scikit-learn's digits: 9 pictures, seed 0",
+            "trained on a stand-in, scikit-learn's digits (9 pictures, seed 0)",
+        ),
         ("drawn by code: 600 pictures, seed 0", "trained on a stand-in, drawn by code (600 pictures, seed 0)"),
     ],
 )

@@ -121,7 +121,7 @@ def test_the_evidence_is_what_the_figures_ask_for(measured):
     assert abs(arrays["energy_test"].mean(1)).max() < 1e-4, "energies are relative to the held-out digits'"
     assert arrays["inputs"].shape == arrays["gradients"].shape == (5, 3, 1, 8, 8)
     assert arrays["named_lines"].shape[:2] == (3, 3) and arrays["named_class"].shape == arrays["named_lines"].shape[:3]
-    assert arrays["auroc_noise"].shape == (2,) and str(arrays["source"]) == "drawn by code: 10 pictures, seed 0"
+    assert arrays["auroc_noise"].shape == (2,) and str(arrays["source"]) == "scikit-learn's digits: 10 pictures, seed 0"
 
 
 def test_the_slopes_are_those_of_the_energy(measured):

@@ -842,7 +842,7 @@ def test_provenance_gets_a_phrase_and_the_checksums_that_were_verified(parameter
         "mnist": "original files",
         "celeba": "original files",
         "lsun_bedroom": "original files",
-        "toy_digits": "drawn by code: 1797 pictures, seed 0",
+        "toy_digits": "scikit-learn's digits: 1797 pictures, seed 0",
         "toy_faces": "drawn by code: 600 pictures, seed 0",
         "toy_rooms": "drawn by code: 400 pictures, seed 0",
     }

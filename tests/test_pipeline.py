@@ -271,6 +271,7 @@ def test_a_subset_is_refused_where_it_is_not_declared_and_prepared_where_it_is(p
             "has an unknown key 'reuse_latents': did you mean 'reuse_latent'?",
         ),
         ("dataset: mnist", "dataset: minst", "is 'minst', which is no data set: did you mean 'mnist'?"),
+        ("kind: alternating, steps:", "kind: alternating steps:", "ddgm: params.yaml is not YAML at line "),
     ],
 )
 def test_a_mistake_in_params_yaml_stops_before_the_first_job(old, new, sentence, project):

@@ -55,7 +55,19 @@ def test_what_is_as_recorded_matches(project, capsys):
     assert cli.main(["verify"]) == 0
     (line,) = said(capsys)
     # The raw file, the model's row and its data, the same data as the stage knew them, and the six files of the model.
-    assert line == "10 comparisons, and all match; 1 recorded files are not here: 'dvc pull' fetches them"
+    away = "results/toy/figures/not_here.png"
+    assert line == (
+        f"10 comparisons, and all match; 1 recorded files are not here, the first {away}: 'dvc checkout {away}' "
+        f"restores it, or 'dvc pull {away}'"
+    )
+
+
+def test_where_nothing_was_made_nothing_is_said_to_match(project, capsys):
+    for path in ("data", "results"):
+        shutil.rmtree(project / path)
+    (project / "dvc.lock").unlink()
+    assert cli.main(["verify"]) == 0
+    assert said(capsys) == ["nothing lies here that a record is of: 'make toy' makes something"]
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,7 @@ def record(flow: Any, repo: Any) -> None:
         if not proof.stored(name) and all(map(os.path.exists, job.input)):
             stages.append(proof.stages[name])
     if stages:
+        print(f"dvc.lock: recording {len(stages)} results", file=sys.stderr)
         with lock_repo(repo), repo.scm_context(quiet=True):
             for stage in stages:
                 stage.save()

@@ -50,6 +50,14 @@ def modules(*names: str) -> list[str]:
     return sorted(set().union(*(imports(name) for name in names)))
 
 
+def require_yaml(file: str) -> None:
+    """Say where a file is no YAML before Snakemake reads it, which does not."""
+    try:
+        parameters.read(file)
+    except UserError as error:
+        sys.exit(f"ddgm: {error}")
+
+
 class Selection:
     """params.yaml, checked, and what follows from it for a job."""
 

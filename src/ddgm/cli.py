@@ -253,10 +253,14 @@ def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
     faults = list(dict.fromkeys(one.fault for one in found if one.fault))
     for fault in faults:
         log.info(fault)
-    away = len(found) - len(made)
-    more = f"; {away} recorded files are not here: 'dvc pull' fetches them" if away else ""
+    away = [one.file for one in found if one.absent]
+    fetch = f"'dvc checkout {away[0]}' restores it, or 'dvc pull {away[0]}'" if away else ""
+    more = f"; {len(away)} recorded files are not here, the first {away[0]}: {fetch}" if away else ""
     if faults:
         raise UserError(f"{len(faults)} of {len(made)} comparisons do not match; each is named above{more}")
+    if not found:
+        log.info("nothing lies here that a record is of: 'make toy' makes something")
+        return
     log.info(f"{len(made)} comparisons, and all match{more}")
 
 

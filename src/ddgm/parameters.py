@@ -45,9 +45,15 @@ def load(source: str) -> dict[str, Any]:
             return nest(json.loads(source))
         except json.JSONDecodeError as error:
             raise UserError(f"--params is neither a file nor JSON: {error}") from None
-    path = Path(source)
+    parameters = read(source)
+    check(parameters, source)
+    return parameters
+
+
+def read(source: str) -> Any:
+    """What a YAML file holds. Raises UserError with one sentence, of a slip with its line and column."""
     try:
-        parameters = yaml.load(path.read_text(), LOADER)
+        return yaml.load(Path(source).read_text(), LOADER)
     except FileNotFoundError:
         raise UserError(
             f"there is no parameter file {source} in {Path.cwd()}: go to the project's folder, or write --params FILE"
@@ -58,8 +64,6 @@ def load(source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{source} is not YAML{where}: {getattr(error, 'problem', error)}") from None
-    check(parameters, source)
-    return parameters
 
 
 def nest(dotted: dict[str, Any]) -> dict[str, Any]:

@@ -140,5 +140,5 @@ def read_sheet(array: Path) -> dict[str, Any]:
 
 
 def source_of(array: Path) -> str:
-    """What a prepared array was made from, in one phrase: "original files", "subset: ...", "drawn by code: ..."."""
+    """What a prepared array was made from, in one phrase: "original files", "subset: ...", "drawn by code: ...", ..."""
     return read_sheet(array)["source"] if Split(array).sheet.exists() else "unknown: there is no sheet beside the array"
