@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -64,8 +65,9 @@ def publish(branch: str) -> None:
             shutil.copyfile(table, kept / folder / table.name)
 
 
+@cache
 def published() -> list[Measured]:
-    """The published experiments of the paper branch."""
+    """The published experiments of the paper branch, read once for all tables."""
     folder = f"{DOCS}/results/paper"
     rows = parameters.load("params.yaml")["experiments"]
     return list(measured_experiments(rows, f"{folder}/{{name}}.csv", f"{folder}/{{name}}.provenance.json"))
@@ -313,6 +315,7 @@ def main(arguments: list[str]) -> None:
     parameters.load("params.yaml")  # Refuses a folder that is no project before anything is written there.
     if arguments[0] in ("paper", "toy"):
         publish(arguments[0])
+    published.cache_clear()
     for page, table in TABLES:
         text = page.read_text()
         written = filled(text, table)
