@@ -34,9 +34,11 @@ COMPARED = ("", "_no_eq_15", "_outputs_penalty", "_neighbour", "_gan", "_exact")
 def publish(branch: str) -> None:
     """Copy what results/{branch} holds of figures, metrics and provenance into docs/."""
     results, kept = Path("results") / branch, DOCS / "results" / branch
-    for table in (results / "metrics").glob("*.csv"):
-        provenance = results / "models" / table.stem / "provenance.json"
-        if table.name != "claims.csv" and not provenance.exists():
+    verdicts = results / "metrics" / "claims.csv"
+    numbers = [table for table in sorted((results / "metrics").glob("*.csv")) if table != verdicts]
+    measured = [(table, results / "models" / table.stem / "provenance.json") for table in numbers]
+    for table, provenance in measured:
+        if not provenance.exists():
             raise UserError(f"{provenance} is missing, and {table} is published with it: 'dvc pull {provenance}'")
     for folder in (kept, DOCS / "figures"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +46,6 @@ def publish(branch: str) -> None:
     for picture in pictures:
         if not picture.name.startswith(PHOTOGRAPHS):
             (DOCS / "figures" / f"{branch}_{picture.name}").write_bytes(reduced(picture))
-    verdicts = results / "metrics" / "claims.csv"
     if verdicts.exists():
         shutil.copyfile(verdicts, kept / verdicts.name)
     for judge in sorted((results / "classifiers").glob("*/accuracy.csv")):
@@ -53,11 +54,8 @@ def publish(branch: str) -> None:
         shutil.copyfile(
             judge.with_name("provenance.json"), kept / "classifiers" / f"{judge.parent.name}.provenance.json"
         )
-    for table in sorted((results / "metrics").glob("*.csv")):
-        if table.name == "claims.csv":
-            continue
+    for table, provenance in measured:
         shutil.copyfile(table, kept / table.name)
-        provenance = results / "models" / table.stem / "provenance.json"
         shutil.copyfile(provenance, kept / f"{table.stem}.provenance.json")
     for folder in ("traces", "mixing", "interpolations", "crossings", "likelihoods", "searches"):
         for table in sorted((results / folder).glob("*.csv")):

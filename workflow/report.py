@@ -153,9 +153,10 @@ class Page:
         """Where each trained net comes from: code, seeds, device, data, time, every parameter."""
         for kind, row_file in (("models", "experiment.json"), ("classifiers", "classifier.json")):
             for file in sorted((self.results / kind).glob("*/provenance.json")):
-                if not file.with_name(row_file).exists():
+                chosen = file.with_name(row_file)
+                if not chosen.exists():
                     continue
-                about, settings = json.loads(file.read_text()), json.loads(file.with_name(row_file).read_text())
+                about, settings = json.loads(file.read_text()), json.loads(chosen.read_text())
                 row = settings.get("row", settings)
                 yield {
                     "name": f"{file.parent.name}" if kind == "models" else f"classifier of {file.parent.name}",

@@ -109,11 +109,7 @@ def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None,
     Both come from the parameter file in this folder: they decide where bytes come from and never which bytes, since
     checksums do, so that they are no parameters of a job.
     """
-    path = Path(file)
-    try:
-        parameters = (yaml.load(path.read_text(), LOADER) or {}) if path.exists() else {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not YAML: {getattr(error, 'problem', error)}") from None
+    parameters = (read(file) or {}) if Path(file).exists() else {}
     folder = parameters.get("datasets", {}).get(dataset, {}).get("folder")
     return folder, os.environ.get("DDGM_MIRROR") or parameters.get("mirror")
 
