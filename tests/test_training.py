@@ -405,7 +405,7 @@ def test_samples_that_are_all_alike_stop_a_training(image_row, image_data, tmp_p
     image_row["optimiser"]["generator_rate"] = 1e-12
     run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
     run.go(10, 5.0, lambda: 0)
-    assert run.history[-1][-1] > 1e-3, "the spread is the history's last column"
+    assert run.history[-1][-2] > 1e-3, "the spread is the history's last column but one"
     run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
     run.pair.generator.flat.zero_()
     with pytest.raises(UserError, match=r"x, seed 0: all samples are alike at step 10, their variance is 0 times"):
@@ -414,6 +414,43 @@ def test_samples_that_are_all_alike_stop_a_training(image_row, image_data, tmp_p
     run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
     run.pair.generator.flat.zero_()
     run.go(10, 5.0, lambda: 0)
+
+
+def test_a_flat_energy_stops_a_training(image_row, image_data, tmp_path):
+    """With experts that weigh no feature every image has one energy, and the generator nothing to follow."""
+    array = saved_array(tmp_path, image_data)
+    image_row["watch"]["spread"] = None
+    image_row["optimiser"]["energy_rate"] = 1e-12
+
+    def flat_run():
+        run = Run("x", image_row, array, tmp_path / "state" / "x", CPU)
+        run.pair.energy.parameters["experts.weight"].data.zero_()
+        return run
+
+    with pytest.raises(
+        UserError, match=r"x, seed 0: the energy is flat at step 10, its slope at samples is .* watch.slope 0.001"
+    ):
+        flat_run().go(10, 5.0, lambda: 0)
+    image_row["watch"]["slope"] = None
+    run = flat_run()
+    run.go(10, 5.0, lambda: 0)
+    assert 0 <= run.history[-1][-1] < 1e-3, "the slope is the history's last column"
+
+
+def test_the_slope_of_the_history_is_that_of_the_energy_at_the_samples(planar_row, planar_data):
+    """By differences along x, and nothing is taken from the training's random streams."""
+    planar_row["energy"]["noise"] = 0.0
+    pair = Pair(planar_row, planar_data, CPU)
+    pair.round()
+    samples, slope = pair.sampled(pair.latent), pair.health()[:, 1]
+    step = 1e-3 * torch.eye(2).view(2, 1, 1, 2)
+    by_differences = torch.stack([(pair.energies(samples + d) - pair.energies(samples - d)) / 2e-3 for d in step])
+    assert torch.allclose(slope, by_differences.norm(dim=0).mean(1), rtol=2e-2)
+    planar_row["energy"]["noise"] = 0.5
+    pair = Pair(planar_row, planar_data, CPU)
+    state = torch.get_rng_state()
+    assert not torch.equal(pair.health()[:, 1], pair.health()[:, 1])
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_the_same_z_are_shown_along_training(image_row, image_data, tmp_path):
@@ -506,7 +543,7 @@ def test_replayed_functions_read_the_weights_where_they_lie_and_take_in_the_rest
     for (_, ours), (_, theirs) in zip(replaying.nets(), plain.nets(), strict=True):
         assert torch.equal(ours.flat, theirs.flat)
     assert torch.equal(replaying.shown(), plain.shown()), "by other weights, where they are averaged"
-    assert torch.equal(replaying.spread(), plain.spread())
+    assert torch.equal(replaying.health(), plain.health())
 
 
 def test_what_cannot_be_captured_is_computed_without_and_said(monkeypatch, caplog):

@@ -27,6 +27,7 @@ from ddgm.replayed import replayed
 # one weight do without.
 WORTH_COMPILING = 1.5e9
 COLUMNS = ["energy_data", "energy_samples", "entropy"]
+HEALTH = ["spread", "slope"]
 # Examples that say how much data vary, and z whose samples are looked at along training.
 VARIATION, SHOWN = 1024, 16
 
@@ -307,10 +308,18 @@ class Pair:
         self.step += 1
         return torch.stack([energy_data, energy_samples, entropy], 1)
 
-    def spread(self) -> Tensor:
-        """Total variance of the last round's samples over that of the data: (S,), near 0 where all are alike."""
-        latent = self.prior(self.row["schedule"]["batch"]) if self.latent is None else self.latent
-        return whole_batch(self.sampled(latent)).flatten(2).var(1, correction=0).sum(1) / self.variance
+    def health(self) -> Tensor:
+        """What tells that a training has failed, of the last round's z and the nets as they are: (S, 2), as HEALTH.
+
+        spread: total variance of the samples over that of the data, near 0 where all are alike
+        slope: E[‖∂E(x)/∂x‖] at the samples, near 0 where the energy is flat and the generator has nothing to follow
+        """
+        samples = self.sampled(self.prior(self.row["schedule"]["batch"]) if self.latent is None else self.latent)
+        # The energy's own noise takes nothing from the training's.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            slopes = whole_batch(self.slope(samples).flatten(2).norm(dim=2))
+        spread = whole_batch(samples).flatten(2).var(1, correction=0).sum(1) / self.variance
+        return torch.stack([spread, slopes.mean(1)], 1)
 
     def shown(self) -> Tensor:
         """What the weights that are measured make of SHOWN fixed z, the first of a batch: (S, SHOWN, *shape).

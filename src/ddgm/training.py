@@ -30,7 +30,7 @@ from ddgm.experiment import (
     save_weights,
     to_pixels,
 )
-from ddgm.pair import COLUMNS, Pair
+from ddgm.pair import COLUMNS, HEALTH, Pair
 from ddgm.progress import Progress, log
 from ddgm.whole_file import whole_file
 
@@ -163,11 +163,11 @@ class Run:
         """A row of history a seed, means over the steps since the last report; gives the means over seeds."""
         # One read for all steps: reading every loss would make a GPU wait at each.
         values = distributed.mean_over_processes(torch.stack(self.pending)).cpu()
-        spread = self.pair.spread().cpu()
+        health = self.pair.health().cpu()
         self.refuse_divergence(values)
-        self.refuse_collapse(values, spread)
+        self.refuse_failure(values, health)
         self.pending = []
-        means = torch.cat([values.mean(0), spread.unsqueeze(1)], 1)
+        means = torch.cat([values.mean(0), health], 1)
         self.history += [
             [seed, self.pair.step, *row] for seed, row in zip(self.row["seeds"], means.tolist(), strict=True)
         ]
@@ -182,23 +182,22 @@ class Run:
             what = f"{COLUMNS[column]} is {values[offset, index, column].item()} at step {step}"
             self.refuse(index, what, "lower the rates, raise objective.penalty or set optimiser.clip")
 
-    def refuse_collapse(self, values: Tensor, spread: Tensor) -> None:
-        """DivergenceError for energies (steps, S, 3) or a spread of samples (S,) beyond what `watch` allows."""
-        largest, least = self.row["watch"]["energy"], self.row["watch"]["spread"]
-        energies = values[:, :, :2].abs().amax((0, 2))
-        for index in range(len(spread)):
+    def refuse_failure(self, values: Tensor, health: Tensor) -> None:
+        """DivergenceError for energies (steps, S, 3), or a health (S, 2), beyond what `watch` allows."""
+        watch, at = self.row["watch"], f"at step {self.pair.step}"
+        largest, energies = watch["energy"], values[:, :, :2].abs().amax((0, 2))
+        for index, (spread, slope) in enumerate(health):
             if largest is not None and energies[index] > largest:
-                what = (
-                    f"an energy of {energies[index]:.3g} is beyond watch.energy ({largest:g}) at step {self.pair.step}"
-                )
+                what = f"an energy of {energies[index]:.3g} is beyond watch.energy ({largest:g}) {at}"
                 self.refuse(index, what, "lower the energy's rate, raise objective.penalty, or write a larger bound")
-            if least is not None and spread[index] < least:
-                what = (
-                    f"all samples are alike at step {self.pair.step}, their variance is {spread[index]:.2g} times the "
-                    f"data's and watch.spread {least:g}"
-                )
+            if watch["spread"] is not None and spread < watch["spread"]:
+                what = f"all samples are alike {at}, their variance is {spread:.2g} times the data's and watch.spread "
+                advice = "lower the energy's rate, raise objective.penalty or entropy.weight, or write null"
+                self.refuse(index, f"{what}{watch['spread']:g}", advice)
+            if watch["slope"] is not None and slope < watch["slope"]:
+                what = f"the energy is flat {at}, its slope at samples is {slope:.2g} and watch.slope "
                 self.refuse(
-                    index, what, "lower the energy's rate, raise objective.penalty or entropy.weight, or write null"
+                    index, f"{what}{watch['slope']:g}", "lower the rates, raise objective.penalty, or write null"
                 )
 
     def refuse(self, index: int, what: str, advice: str) -> None:
@@ -225,7 +224,7 @@ class Run:
             save_weights(directory, weights)
             save_snapshots(directory, self.snapshots)
             with whole_file(directory / HISTORY) as path:
-                table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS, "spread"])
+                table = pd.DataFrame(self.history, columns=["seed", "step", *COLUMNS, *HEALTH])
                 table.astype({"seed": int, "step": int}).to_csv(path, index=False, float_format="%.7g")
             with whole_file(directory / PROGRESS) as path:
                 np.savez_compressed(path, **self.progress())
