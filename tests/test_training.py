@@ -313,7 +313,7 @@ def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_
     assert not torch.allclose(averaged(x), raw(x), atol=1e-6), "averaged weights lag behind"
     assert generator(torch.rand(4, 4)).shape == (4, 2)
     history = pd.read_csv(tmp_path / "model/history.csv")
-    assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy", "spread"]
+    assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy", "spread", "slope"]
     assert history["seed"].tolist() == [0, 1] and history["step"].tolist() == [30, 30]
     provenance = json.loads((tmp_path / "model/provenance.json").read_text())
     assert set(provenance) == {
