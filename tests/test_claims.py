@@ -42,15 +42,18 @@ def test_a_metric_has_a_value_for_each_seed():
     assert values_of(a_test(), METRICS).to_dict() == {0: 0.1, 1: 0.3}
 
 
-def test_a_threshold_may_be_so_many_times_what_another_experiment_has(tmp_path):
+def test_a_threshold_may_be_so_many_times_what_a_metric_is(tmp_path):
     (tmp_path / "metrics").mkdir()
     METRICS.to_csv(tmp_path / "metrics/spin.csv", index=False)
     METRICS.assign(experiment="rival", value=METRICS["value"] * 5).to_csv(tmp_path / "metrics/rival.csv", index=False)
-    tests = [a_test(threshold={"experiment": "rival", "times": times}) for times in (0.5, 0.1)]
+    tests = [a_test(threshold={"experiment": "rival", "metric": "kl", "times": times}) for times in (0.5, 0.1)]
     judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, {}, tmp_path, tmp_path / "c.csv")
     table = pd.read_csv(tmp_path / "c.csv")
     assert table["threshold"].tolist() == pytest.approx([0.5, 0.1]) and table["holds"].tolist() == [True, False]
-    assert table["against"].tolist() == ["0.5 times rival", "0.1 times rival"]
+    assert table["against"].tolist() == ["0.5 times kl of rival", "0.1 times kl of rival"]
+    of_itself = a_test(metric="modes", threshold={"experiment": "spin", "metric": "kl", "times": 4.0})
+    judge({"better": {"says": "x", "figure": "measures", "tests": [of_itself]}}, {}, tmp_path, tmp_path / "c.csv")
+    assert pd.read_csv(tmp_path / "c.csv")[["mean", "threshold", "holds"]].values.tolist() == [[0.75, 0.8, True]]
 
 
 def test_a_mean_over_seeds_of_which_one_could_not_be_measured_does_not_hold():

@@ -241,7 +241,10 @@ MISTAKES = {
         "branches.paper.fig4 names 'mnist', whose data are not colour images",
     ),
     "a claim against an experiment that is not measured": (
-        edit("branches.toy.claims.samples_follow_energy.tests.0.threshold", {"experiment": "toy_gan", "times": 1.0}),
+        edit(
+            "branches.toy.claims.samples_follow_energy.tests.0.threshold",
+            {"experiment": "toy_gan", "metric": "kl", "times": 1.0},
+        ),
         "branches.toy.claims.samples_follow_energy tests metrics of 'toy_gan', of which none are made",
     ),
     "points in black and white": (

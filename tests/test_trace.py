@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ddgm.datasets import two_d
+from ddgm.generator import build_generator
 from ddgm.metrics import density, trace
 from ddgm.sampling import BOX
 from ddgm.training import train
@@ -87,6 +88,24 @@ class Flat(torch.nn.Module):
         return x @ self.slope
 
 
+@pytest.mark.parametrize("sd", [0.3, 0.7])
+def test_the_entropy_of_gaussian_samples_is_known(sd):
+    samples = sd * np.random.default_rng(0).standard_normal((100_000, 2))
+    mass = density.smoothed(density.cell_counts(samples, BOX), len(samples))
+    assert trace.entropy(mass) == pytest.approx(math.log(2 * math.pi * math.e * sd**2), abs=0.02)
+
+
+def test_what_eq_15_says_is_the_sum_over_the_scales_of_batch_norm(planar_row):
+    generator = build_generator(planar_row["generator"], (2,))
+    with torch.no_grad():
+        for name, weight in generator.named_parameters():
+            if name.endswith(".scale"):
+                weight.fill_(-0.5)  # a scale's sign is no matter
+    scales = sum(planar_row["generator"]["hidden"])
+    expected = scales * 0.5 * math.log(2 * math.pi * math.e * 0.25)
+    assert trace.entropy_by_eq_15(generator) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:An input array is constant")
 def test_a_flat_energy_is_infinitely_far_and_in_doubt_everywhere(parameters):
     """exp(-E) has no integral; P(y|x) is ½ at every point, where Eq. 8 is a quarter of Eq. 7."""
@@ -111,6 +130,10 @@ def test_every_metric_of_every_kept_step_of_every_seed_is_a_row(planar_row, plan
     rows = pd.read_csv(tmp_path / "once.csv")
     assert list(rows.columns) == trace.COLUMNS and (rows["experiment"] == "points").all()
     assert sorted(rows["step"].unique()) == [1, 12] and rows["value"].notna().all()
-    assert (rows.groupby(["seed", "step"])["metric"].nunique() == 9).all() and len(rows) == 2 * 2 * 9
+    assert (rows.groupby(["seed", "step"])["metric"].nunique() == 12).all() and len(rows) == 2 * 2 * 12
     assert {"kl_data_model", "rank_correlation_far", "gradient_cosine", "energy_sd"} <= set(rows["metric"])
+    # How far Eq. 15 moved, less how far the entropy did.
+    of_seed = rows[rows["seed"] == 1].pivot(index="step", columns="metric", values="value")
+    moved = (of_seed["entropy_eq_15"] - of_seed["entropy"]).diff().abs()
+    assert of_seed["entropy_error"].tolist() == pytest.approx([0, moved[12]], abs=2e-3) and moved[12] > 0.01
     assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()

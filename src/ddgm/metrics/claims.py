@@ -48,13 +48,14 @@ def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
 
 
 def resolved(test: dict[str, Any], paths: dict[str, Path]) -> dict[str, Any]:
-    """The test with its threshold as a number, where it is so many times another experiment's mean."""
+    """The test with its threshold as a number, where it is so many times what an experiment's metric is on average."""
     threshold = test["threshold"]
     if not isinstance(threshold, dict):
         return test | {"against": ""}
-    other = threshold["experiment"]
-    mean = values_of(test | {"experiment": other}, pd.read_csv(paths[other])).mean(skipna=False)
-    return test | {"threshold": threshold["times"] * mean, "against": f"{threshold['times']:g} times {other}"}
+    other, metric = threshold["experiment"], threshold["metric"]
+    mean = values_of(test | {"experiment": other, "metric": metric}, pd.read_csv(paths[other])).mean(skipna=False)
+    against = f"{threshold['times']:g} times {metric} of {other}"
+    return test | {"threshold": threshold["times"] * mean, "against": against}
 
 
 def holds(test: dict[str, Any], values: pd.Series) -> bool:

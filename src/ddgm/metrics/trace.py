@@ -1,4 +1,4 @@
-"""Evidence along training, in two dimensions: divergences, ranks, and whether Eq. 8's gradient becomes Eq. 7's."""
+"""Evidence along training, in two dimensions: divergences, ranks, entropies, and Eq. 8's gradient beside Eq. 7's."""
 
 from functools import cache
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.special import xlogy
 from torch import Tensor, nn
 
 from ddgm.datasets import two_d
+from ddgm.entropy import gaussian_entropy
 from ddgm.experiment import describe, load_snapshots
 from ddgm.metrics import density
 from ddgm.metrics.table import write
@@ -55,6 +57,18 @@ def agreement(energy: nn.Module, data: Tensor, samples: Tensor) -> dict[str, flo
     }
 
 
+def entropy(mass: Array) -> float:
+    """H(G) in nats of samples in two dimensions: their mass per cell of the square of BOX, (cells, cells)."""
+    cell = (2 * BOX) ** 2 / mass.size
+    return float(-xlogy(mass, mass / cell).sum())
+
+
+def entropy_by_eq_15(generator: nn.Module) -> float:
+    """What Eq. 15 says of H(G), in nats: the sum over all batch-norm scales, by whatever the generator was trained."""
+    scales = [weight.detach().flatten() for name, weight in generator.named_parameters() if name.endswith(".scale")]
+    return float(gaussian_entropy(torch.cat(scales)).sum())
+
+
 def divergences(energy: nn.Module, generator_mass: Array, data_mass: Array) -> dict[str, float]:
     """KL between D, T and G on the square of BOX, with one node a cell: coarser than density.py's, to be fast."""
     log_model = density.log_masses(energy, BOX, 1)
@@ -68,18 +82,22 @@ def measure(
     energy: nn.Module, samples: Tensor, places: dict[str, tuple[Array, Array]], data_mass: Array
 ) -> dict[str, float]:
     """Every metric of one pair at one step: E, samples of G (n, 2), and the ranked_places of at most n data."""
-    counts = density.cell_counts(samples.double().numpy(), BOX)
+    mass = density.smoothed(density.cell_counts(samples.double().numpy(), BOX), len(samples))
     points = torch.from_numpy(places["rank_correlation"][0]).float()
     return {
-        **divergences(energy, density.smoothed(counts, len(samples)), data_mass),
+        **divergences(energy, mass, data_mass),
         **density.ranks(energy, places),
         **agreement(energy, points, samples[: len(points)]),
         "energy_sd": float(energies(energy, points).std()),
+        "entropy": entropy(mass),
     }
 
 
 def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
-    """Measure every seed at every step whose weights were kept, into one tidy table."""
+    """Measure every seed at every step whose weights were kept, into one tidy table.
+
+    entropy_error is by how many nats Eq. 15's value has moved otherwise than H(G) since the first of these steps.
+    """
     batch = describe(directory)["row"]["schedule"]["batch"]
     data_mass = density.mass(lambda x: two_d.density(dataset, x), BOX, 1)
 
@@ -88,10 +106,14 @@ def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset
         data = two_d.sample(dataset, settings["points"], np.random.default_rng([settings["seed"], seed]))
         return density.ranked_places(data, dataset, settings["seed"])
 
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+    apart: dict[int, float] = {}
     for seed, step, energy, generator in load_snapshots(directory):
         stream = torch.Generator().manual_seed(settings["seed"])
         samples = draw_samples(generator, settings["samples"], batch, stream)
         found = measure(energy, samples, places(seed), data_mass)
+        found["entropy_eq_15"] = entropy_by_eq_15(generator)
+        gap = found["entropy_eq_15"] - found["entropy"]
+        found["entropy_error"] = abs(gap - apart.setdefault(seed, gap))
         rows += [(experiment, seed, step, metric, value) for metric, value in found.items()]
     write(rows, target, COLUMNS)
