@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ddgm import cli, provenance, record
+from ddgm.metrics import table
 
 TABLE = Path("results/toy/metrics.csv")
 
@@ -43,6 +44,18 @@ def test_a_job_records_its_command_code_libraries_device_time_and_the_files_it_w
     assert about["versions"] == provenance.versions() and {"torch", "python"} < set(about["versions"])
     assert about["device"] == f"cpu: {provenance.device_name()}"
     assert 0 <= about["seconds"] < 60 and about["finished"].endswith("+00:00")
+
+
+def test_a_job_records_the_code_that_it_started_with_whatever_is_committed_meanwhile(project, new_process, monkeypatch):
+    def tabulate_and_commit(*arguments):
+        monkeypatch.setattr(provenance, "version_in_tree", lambda: "two")
+        tabulate(*arguments)
+
+    tabulate = table.tabulate
+    monkeypatch.setattr(table, "tabulate", tabulate_and_commit)
+    new_process("one")
+    assert cli.main(["tabulate", "--branch", "toy"]) == 0
+    assert json.loads(records(project)[0].read_text())["versions"]["ddgm"] == "one"
 
 
 def test_a_record_is_found_by_the_version_of_the_file_that_it_is_of(project):
@@ -99,7 +112,7 @@ def test_a_tree_is_dirty_where_what_makes_results_is_not_as_committed(tmp_path, 
     git("add", ".")
     git("commit", "-q", "-m", "a start")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    assert not provenance.code_version().endswith("-dirty")
+    assert not provenance.version_in_tree().endswith("-dirty")
     (tmp_path / change).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / change).write_text("changed\n")
-    assert provenance.code_version().endswith("-dirty") == dirty
+    assert provenance.version_in_tree().endswith("-dirty") == dirty

@@ -114,6 +114,13 @@ def test_provenance_names_code_device_seeds_data_time_and_parameters(report, mad
         assert part in section, part
 
 
+def test_code_that_a_training_was_begun_with_is_named_beside_the_last(report, made):
+    file = made / "models/toy_four_spin/provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"earlier_code": ["1.0+ga", "1.0+gb"]}))
+    section = re.search(r'<section id="trained-toy_four_spin">(.*?)</section>', page(report), re.S)[1]
+    assert "begun with 1.0+ga, 1.0+gb" in section
+
+
 def test_what_git_has_without_what_dvc_has_is_no_fault(report, made):
     """A clone before `dvc pull`: tables of metrics, and no model beside them."""
     (made / "models/toy_four_spin/provenance.json").unlink()

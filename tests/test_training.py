@@ -317,10 +317,48 @@ def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_
     assert history["seed"].tolist() == [0, 1] and history["step"].tolist() == [30, 30]
     provenance = json.loads((tmp_path / "model/provenance.json").read_text())
     assert set(provenance) == {
-        "versions", "device", "processes", "threads", "deterministic", "data_source", "data_sha256", "seconds",
+        "versions", "earlier_code", "device", "processes", "threads", "deterministic", "data_source", "data_sha256",
+        "seconds",
     }  # fmt: skip
+    assert provenance["earlier_code"] == []
     with pytest.raises(UserError, match=r"has no seed 7: allowed are 0, 1"):
         ddgm.load(tmp_path / "model", seed=7)
+
+
+def test_a_model_names_the_code_that_its_training_started_with_whatever_is_committed_meanwhile(
+    planar_row, planar_data, tmp_path, new_process, monkeypatch
+):
+    new_process("one")
+    run = Run("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "state" / "x", CPU)
+    monkeypatch.setattr("ddgm.provenance.version_in_tree", lambda: "two")
+    run.go(30, 5.0, lambda: 0)
+    run.finish(tmp_path / "model")
+    about = json.loads((tmp_path / "model/provenance.json").read_text())
+    assert about["versions"]["ddgm"] == "one" and about["earlier_code"] == []
+
+
+def test_a_model_names_every_code_that_it_was_trained_by_in_order(
+    planar_row, planar_data, tmp_path, new_process, caplog
+):
+    array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
+    for code, until in (("one", 5), ("one", 8), ("two", 10), ("one", 15), ("three", 30)):
+        new_process(code)
+        train("x", planar_row, array, tmp_path / "model", states, until=until)
+    about = json.loads((tmp_path / "model/provenance.json").read_text())
+    assert about["versions"]["ddgm"] == "three" and about["earlier_code"] == ["one", "two", "one"]
+    assert caplog.text.count(f"{states} was saved by code version one, and goes on with") == 2
+
+
+def test_a_state_of_before_there_was_a_list_of_code_is_gone_on_from(planar_row, planar_data, tmp_path, new_process):
+    array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
+    new_process("one")
+    train("x", planar_row, array, tmp_path / "model", states, until=5)
+    saved = torch.load(states / "000000005.pt")
+    del saved["state"]["earlier_code"]
+    torch.save(saved, states / "000000005.pt")
+    new_process("two")
+    train("x", planar_row, array, tmp_path / "model", states)
+    assert json.loads((tmp_path / "model/provenance.json").read_text())["earlier_code"] == ["one"]
 
 
 def test_the_averaged_weights_are_the_exponential_average(planar_row, planar_data):

@@ -161,6 +161,7 @@ class Page:
                 yield {
                     "name": f"{file.parent.name}" if kind == "models" else f"classifier of {file.parent.name}",
                     "code": about["versions"]["ddgm"],
+                    "earlier_code": ", ".join(about.get("earlier_code", [])),
                     "libraries": ", ".join(f"{k} {v}" for k, v in about["versions"].items() if k != "ddgm"),
                     "seeds": ", ".join(str(seed) for seed in row["seeds"]),
                     "device": about["device"],

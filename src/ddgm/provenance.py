@@ -1,10 +1,11 @@
 """Where a result comes from: code version, library versions, device, data checksum."""
 
+import functools
 import hashlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,16 @@ def checksum(file: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
+@functools.cache
 def code_version() -> str:
+    """`version_in_tree` as it was when this process first asked.
+
+    A job asks when it starts: what is committed while it runs has made nothing of its results.
+    """
+    return version_in_tree()
+
+
+def version_in_tree() -> str:
     """The package's version and, in a git checkout, its commit, with '-dirty' if anything of MADE_BY differs from it.
 
     A file there that git does not know is a difference too.
@@ -74,14 +84,20 @@ def versions() -> dict[str, str]:
     return {"ddgm": code_version(), **libraries, "python": platform.python_version()}
 
 
-def of_run(data: str, source: str, device: "torch.device", seconds: float) -> dict[str, Any]:
-    """The provenance of a finished training on an array with the checksum `data`, made from `source`."""
+def of_run(
+    data: str, source: str, device: "torch.device", seconds: float, earlier: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The provenance of a finished training on an array with the checksum `data`, made from `source`.
+
+    `earlier` are the code versions that it went on from, in their order; the last one's is in `versions`.
+    """
     import torch
 
     from ddgm import distributed
 
     return {
         "versions": versions(),
+        "earlier_code": list(earlier),
         "device": f"{device.type}: {device_name(device)}",
         "processes": distributed.processes(),
         "threads": torch.get_num_threads(),

@@ -101,14 +101,20 @@ class Run:
         self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.pictures: dict[int, Tensor] = {}
         self.seconds = 0.0
+        # Of this process, and of those before it whose state it goes on from.
+        self.code = provenance.code_version()
+        self.earlier_code: list[str] = []
         state = checkpoint.load(state_path, self.about)
         if state is not None:
             self.pair.restore(state["pair"])
             self.history, self.seconds = state["history"], state["seconds"]
             self.snapshots, self.pictures = state["snapshots"], state["pictures"]
             self.pending = [value.to(device) for value in state["pending"]]
-            if state["code"] != provenance.code_version():
-                log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with another")
+            # States that were saved before there was such a list lack it.
+            self.earlier_code = state.get("earlier_code", [])
+            if state["code"] != self.code:
+                log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with {self.code}")
+                self.earlier_code = [*self.earlier_code, state["code"]]
 
     def save(self) -> None:
         """Write the state to resume from. Raises DivergenceError in place of saving one that has diverged.
@@ -120,7 +126,8 @@ class Run:
         if not distributed.is_first():
             return
         state = {
-            "code": provenance.code_version(),
+            "code": self.code,
+            "earlier_code": self.earlier_code,
             "pair": self.pair.state(),
             "history": self.history,
             "pending": self.pending,
@@ -229,8 +236,11 @@ class Run:
             with whole_file(directory / PROGRESS) as path:
                 np.savez_compressed(path, **self.progress())
             shape = list(self.pair.shape)
+            about = provenance.of_run(
+                self.about["data"], self.source, self.device, self.seconds, earlier=self.earlier_code
+            )
             for file, content in (
-                (PROVENANCE, provenance.of_run(self.about["data"], self.source, self.device, self.seconds)),
+                (PROVENANCE, about),
                 (EXPERIMENT, {"name": self.name, "shape": shape, "row": self.row}),
             ):
                 with whole_file(directory / file) as path:
