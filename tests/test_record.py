@@ -1,13 +1,18 @@
 """The record that each job leaves beside its results, and what is said of a tree with changes."""
 
 import json
+import re
 import shutil
 import subprocess
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from ddgm import cli, provenance, record
 from ddgm.metrics import table
 
@@ -56,6 +61,29 @@ def test_a_job_records_the_code_that_it_started_with_whatever_is_committed_meanw
     new_process("one")
     assert cli.main(["tabulate", "--branch", "toy"]) == 0
     assert json.loads(records(project)[0].read_text())["versions"]["ddgm"] == "one"
+
+
+def test_every_library_that_results_depend_on_is_one_that_the_package_asks_for_and_is_recorded():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(provenance.LIBRARIES) <= {re.match(r"[\w-]+", line)[0] for line in asked}
+    assert list(provenance.versions()) == ["ddgm", *provenance.LIBRARIES, "python"]
+
+
+def test_a_library_that_is_not_installed_is_left_out(monkeypatch):
+    def version(name):
+        if name == "simplejpeg":
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert set(provenance.LIBRARIES) - set(provenance.versions()) == {"simplejpeg"}
+
+
+def test_versions_are_asked_for_without_importing_what_they_are_of():
+    names = ("torch", "matplotlib", "PIL", "simplejpeg", "sklearn", "ot", "pytorch_fid", "torch_fidelity")
+    code = f"import sys; from ddgm.provenance import versions; versions(); print(*set(sys.modules) & set({names}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
 
 
 def test_a_record_is_found_by_the_version_of_the_file_that_it_is_of(project):

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,13 +76,24 @@ def device_in_use() -> str:
     return f"cpu: {device_name()}"
 
 
-LIBRARIES = ("torch", "numpy", "scipy", "pandas", "safetensors")
+LIBRARIES = (
+    "torch", "numpy", "scipy", "pandas", "safetensors",
+    "matplotlib",  # figures
+    "pillow", "simplejpeg",  # the bytes of prepared pictures
+    "scikit-learn", "POT", "pytorch-fid", "torch-fidelity",  # metrics
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """Of this package, of the libraries that results depend on, and of Python."""
-    libraries = {library: metadata.version(library) for library in LIBRARIES}
-    return {"ddgm": code_version(), **libraries, "python": platform.python_version()}
+    """Of this package, of the libraries that results depend on, those that are installed, and of Python."""
+    return {"ddgm": code_version(), **dict(installed()), "python": platform.python_version()}
+
+
+def installed() -> Iterator[tuple[str, str]]:
+    """Those of LIBRARIES that are here, with their versions. None is imported for that."""
+    for library in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            yield library, metadata.version(library)
 
 
 def of_run(
