@@ -120,10 +120,12 @@ def of_run(
     }
 
 
-def opening_lines(name: str, row: dict[str, Any], array: Path, device: "torch.device", threads: int) -> Iterator[str]:
-    """The first lines of a training's log: everything that was chosen."""
+def opening_lines(
+    name: str, row: dict[str, Any], array: Path, data: str, device: "torch.device", threads: int
+) -> Iterator[str]:
+    """The first lines of a training's log: everything that was chosen. `data` is the array's checksum."""
     yield f"experiment {name}: {row['title']}"
-    yield f"data          {array}, {source_of(array)}, sha256 {checksum(array)[:16]}"
+    yield f"data          {array}, {source_of(array)}, sha256 {data[:16]}"
     yield f"device        {device.type} ({device_name(device)}), {threads} CPU thread(s)"
     yield f"seeds         {', '.join(map(str, row['seeds']))}"
     yield "versions      " + ", ".join(f"{library} {version}" for library, version in versions().items())

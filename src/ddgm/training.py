@@ -83,10 +83,20 @@ def refuse_processes(name: str, row: dict[str, Any]) -> None:
 
 
 class Run:
-    """One experiment from its first step, or from where it was interrupted, to its last."""
+    """One experiment from its first step, or from where it was interrupted, to its last.
+
+    `sha256` is the array's checksum, where it is known already.
+    """
 
     def __init__(
-        self, name: str, row: dict[str, Any], array: Path, state_path: Path, device: torch.device, kept: int = 2
+        self,
+        name: str,
+        row: dict[str, Any],
+        array: Path,
+        state_path: Path,
+        device: torch.device,
+        kept: int = 2,
+        sha256: str | None = None,
     ) -> None:
         try:
             data = np.load(array, mmap_mode="r")
@@ -94,7 +104,7 @@ class Run:
             raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
         self.name, self.row, self.device, self.state_path, self.kept = name, row, device, state_path, kept
         self.source = source_of(array)
-        self.about = {"row": row, "data": provenance.checksum(array), "device": device.type}
+        self.about = {"row": row, "data": sha256 or provenance.checksum(array), "device": device.type}
         self.pair = Pair(row, data, device)
         self.history: list[list[float]] = []
         self.pending: list[Tensor] = []
@@ -300,9 +310,11 @@ def train(
             distributed.by_the_first(lambda: checkpoint.remove(state_path), device)
         torch.set_num_threads(threads)
         choose_arithmetic(row)
-        for line in provenance.opening_lines(name, row, array, device, threads):
+        # Once: LSUN's array has 37 GB.
+        sha256 = provenance.checksum(array)
+        for line in provenance.opening_lines(name, row, array, sha256, device, threads):
             log.info(line)
-        run = Run(name, row, array, state_path, device, checkpoints)
+        run = Run(name, row, array, state_path, device, checkpoints, sha256)
         if run.pair.step:
             log.info(f"going on from step {run.pair.step}, saved in {state_path}")
         steps = row["schedule"]["steps"]
