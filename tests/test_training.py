@@ -320,7 +320,7 @@ def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_
     about = json.loads((tmp_path / "model/provenance.json").read_text())
     assert set(about) == {
         "versions", "earlier_code", "device", "processes", "threads", "deterministic", "data_source", "data_sha256",
-        "seconds",
+        "data_held", "seconds",
     }  # fmt: skip
     assert about["earlier_code"] == []
     with pytest.raises(UserError, match=r"has no seed 7: allowed are 0, 1"):

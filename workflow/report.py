@@ -169,6 +169,7 @@ class Page:
                     "deterministic": {True: "yes", False: "no"}.get(about.get("deterministic"), "not recorded"),
                     "data": f"{row.get('dataset', file.parent.name)}: {about['data_source']}",
                     "checksum": about["data_sha256"],
+                    "held": about.get("data_held", "not recorded"),
                     "time": took(about["seconds"]),
                     "parameters": yaml.safe_dump(row, sort_keys=False, default_flow_style=None, width=100),
                 }

@@ -97,10 +97,11 @@ def installed() -> Iterator[tuple[str, str]]:
 
 
 def of_run(
-    data: str, source: str, device: "torch.device", seconds: float, earlier: Sequence[str] = ()
+    data: str, source: str, held: str, device: "torch.device", seconds: float, earlier: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The provenance of a finished training on an array with the checksum `data`, made from `source`.
 
+    `held` says whether batches were drawn from memory or from the file, for their order depends on it (examples.py).
     `earlier` are the code versions that it went on from, in their order; the last one's is in `versions`.
     """
     import torch
@@ -116,6 +117,7 @@ def of_run(
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "data_source": source,
         "data_sha256": data,
+        "data_held": held,
         "seconds": round(seconds, 1),
     }
 

@@ -247,7 +247,7 @@ class Run:
                 np.savez_compressed(path, **self.progress())
             shape = list(self.pair.shape)
             about = provenance.of_run(
-                self.about["data"], self.source, self.device, self.seconds, earlier=self.earlier_code
+                self.about["data"], self.source, self.pair.source.held, self.device, self.seconds, self.earlier_code
             )
             for file, content in (
                 (PROVENANCE, about),
@@ -315,6 +315,7 @@ def train(
         for line in provenance.opening_lines(name, row, array, sha256, device, threads):
             log.info(line)
         run = Run(name, row, array, state_path, device, checkpoints, sha256)
+        log.info(f"{'data_held':<13} {run.pair.source.held}")
         if run.pair.step:
             log.info(f"going on from step {run.pair.step}, saved in {state_path}")
         steps = row["schedule"]["steps"]
