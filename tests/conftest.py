@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from ddgm import provenance
 from ddgm.parameters import LOADER
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,18 @@ def digit_data():
 @pytest.fixture
 def image_data():
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8))
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """Begins, as provenance sees it, another process, in a tree of the code version that it is given."""
+
+    def begin(code):
+        monkeypatch.setattr(provenance, "version_in_tree", lambda: code)
+        provenance.code_version.cache_clear()
+
+    yield begin
+    provenance.code_version.cache_clear()
 
 
 @pytest.fixture(scope="session")

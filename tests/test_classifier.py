@@ -47,6 +47,7 @@ def test_it_learns_what_held_out_images_show_and_says_how_well(arrays, tmp_path)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(100))
     about = json.loads((tmp_path / "judge/provenance.json").read_text())
     assert {"versions", "data_sha256", "seconds"} <= set(about)
+    assert about["data_held"] == "resident" and about["earlier_code"] == []
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(arrays, tmp_path):

@@ -1,6 +1,7 @@
 """Training examples: from memory, and from a file that a thread reads ahead."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ddgm import examples
 from ddgm.errors import UserError
 from ddgm.examples import Resident, Streamed, open_examples
 from ddgm.pair import Pair
+from ddgm.training import train
 
 CPU = torch.device("cpu")
 
@@ -94,6 +96,21 @@ def test_a_training_goes_on_as_it_began_however_much_memory_is_free_then(before,
     assert type(again.source) is type(pair.source)
     for _ in range(2):
         torch.testing.assert_close(pair.round(), again.round(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("free", "held"), [(2**40, "resident"), (0, "streamed")])
+def test_the_log_and_the_model_say_how_the_data_were_held_which_decides_what_is_drawn(
+    free, held, image_row, image_data, tmp_path, monkeypatch, caplog
+):
+    np.save(tmp_path / "train.npy", image_data.numpy())
+    caplog.set_level("INFO", "ddgm")
+    monkeypatch.setattr(examples, "free_bytes", lambda device: free)
+    train("x", image_row, tmp_path / "train.npy", tmp_path / "model", tmp_path / "state" / "x", until=3)
+    # What is free when it goes on changes nothing.
+    monkeypatch.setattr(examples, "free_bytes", lambda device: 2**40 if held == "streamed" else image_data.nbytes)
+    train("x", image_row, tmp_path / "train.npy", tmp_path / "model", tmp_path / "state" / "x")
+    assert caplog.messages.count(f"data_held     {held}") == 2
+    assert json.loads((tmp_path / "model/provenance.json").read_text())["data_held"] == held
 
 
 def test_data_that_were_in_memory_and_no_longer_fit_are_one_sentence(image_row, image_data, monkeypatch):

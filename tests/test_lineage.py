@@ -67,6 +67,21 @@ def test_a_figure_names_its_job_code_parameters_inputs_and_the_net_behind_it(pro
     assert more == f"      its parameters: 'ddgm provenance {MODEL}/weights.safetensors'"
 
 
+def test_a_net_that_was_begun_with_other_code_says_so(project, capsys):
+    file = project / MODEL / "provenance.json"
+    for earlier, said in (([], ""), (["0.1.0+a", "0.1.0+b"], "begun with ddgm 0.1.0+a, 0.1.0+b; ")):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"earlier_code": earlier}))
+        assert cli.main(["provenance", FIGURE]) == 0
+        assert f"ddgm 0.1.0+abc-dirty, torch 2; {said}cuda: a card;" in capsys.readouterr().out
+
+
+def test_how_the_data_of_a_net_were_held_is_said(project, capsys):
+    file = project / MODEL / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"data_held": "streamed"}))
+    assert cli.main(["provenance", FIGURE]) == 0
+    assert f"sha256 {'f' * 64}, streamed; 60.0 s" in capsys.readouterr().out
+
+
 def test_a_figure_names_when_its_own_job_ran_with_which_code_and_libraries_and_on_what(project, capsys):
     record.write(["ddgm", "draw", "fig3", "--branch", "toy"], [Path(FIGURE)], Path("results"), 2.5)
     assert cli.main(["provenance", FIGURE]) == 0

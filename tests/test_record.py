@@ -1,14 +1,20 @@
 """The record that each job leaves beside its results, and what is said of a tree with changes."""
 
 import json
+import re
 import shutil
 import subprocess
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from ddgm import cli, provenance, record
+from ddgm.metrics import table
 
 TABLE = Path("results/toy/metrics.csv")
 
@@ -43,6 +49,41 @@ def test_a_job_records_its_command_code_libraries_device_time_and_the_files_it_w
     assert about["versions"] == provenance.versions() and {"torch", "python"} < set(about["versions"])
     assert about["device"] == f"cpu: {provenance.device_name()}"
     assert 0 <= about["seconds"] < 60 and about["finished"].endswith("+00:00")
+
+
+def test_a_job_records_the_code_that_it_started_with_whatever_is_committed_meanwhile(project, new_process, monkeypatch):
+    def tabulate_and_commit(*arguments):
+        monkeypatch.setattr(provenance, "version_in_tree", lambda: "two")
+        tabulate(*arguments)
+
+    tabulate = table.tabulate
+    monkeypatch.setattr(table, "tabulate", tabulate_and_commit)
+    new_process("one")
+    assert cli.main(["tabulate", "--branch", "toy"]) == 0
+    assert json.loads(records(project)[0].read_text())["versions"]["ddgm"] == "one"
+
+
+def test_every_library_that_results_depend_on_is_one_that_the_package_asks_for_and_is_recorded():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(provenance.LIBRARIES) <= {re.match(r"[\w-]+", line)[0] for line in asked}
+    assert list(provenance.versions()) == ["ddgm", *provenance.LIBRARIES, "python"]
+
+
+def test_a_library_that_is_not_installed_is_left_out(monkeypatch):
+    def version(name):
+        if name == "simplejpeg":
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert set(provenance.LIBRARIES) - set(provenance.versions()) == {"simplejpeg"}
+
+
+def test_versions_are_asked_for_without_importing_what_they_are_of():
+    names = ("torch", "matplotlib", "PIL", "simplejpeg", "sklearn", "ot", "pytorch_fid", "torch_fidelity")
+    code = f"import sys; from ddgm.provenance import versions; versions(); print(*set(sys.modules) & set({names}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
 
 
 def test_a_record_is_found_by_the_version_of_the_file_that_it_is_of(project):
@@ -99,7 +140,7 @@ def test_a_tree_is_dirty_where_what_makes_results_is_not_as_committed(tmp_path, 
     git("add", ".")
     git("commit", "-q", "-m", "a start")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    assert not provenance.code_version().endswith("-dirty")
+    assert not provenance.version_in_tree().endswith("-dirty")
     (tmp_path / change).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / change).write_text("changed\n")
-    assert provenance.code_version().endswith("-dirty") == dirty
+    assert provenance.version_in_tree().endswith("-dirty") == dirty

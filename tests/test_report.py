@@ -114,6 +114,16 @@ def test_provenance_names_code_device_seeds_data_time_and_parameters(report, mad
         assert part in section, part
 
 
+def test_code_that_a_training_was_begun_with_and_how_its_data_were_held_are_named(report, made):
+    file = made / "models/toy_four_spin/provenance.json"
+    more = {"earlier_code": ["1.0+ga", "1.0+gb"], "data_held": "streamed"}
+    for about, said in (({}, "streamed: not recorded"), (more, "streamed: streamed")):
+        file.write_text(json.dumps(json.loads(file.read_text()) | about))
+        section = re.search(r'<section id="trained-toy_four_spin">(.*?)</section>', page(report), re.S)[1]
+        assert f"resident or {said}" in section
+        assert ("begun with 1.0+ga, 1.0+gb" in section) == bool(about)
+
+
 def test_what_git_has_without_what_dvc_has_is_no_fault(report, made):
     """A clone before `dvc pull`: tables of metrics, and no model beside them."""
     (made / "models/toy_four_spin/provenance.json").unlink()

@@ -1,6 +1,7 @@
 """Updates, seeds, resuming and stopping."""
 
 import copy
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 import ddgm
+from ddgm import provenance
 from ddgm.compiled import compiled
 from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
@@ -315,12 +317,65 @@ def test_a_saved_model_is_loaded_as_it_was_trained(planar_row, planar_data, tmp_
     history = pd.read_csv(tmp_path / "model/history.csv")
     assert list(history.columns) == ["seed", "step", "energy_data", "energy_samples", "entropy", "spread", "slope"]
     assert history["seed"].tolist() == [0, 1] and history["step"].tolist() == [30, 30]
-    provenance = json.loads((tmp_path / "model/provenance.json").read_text())
-    assert set(provenance) == {
-        "versions", "device", "processes", "threads", "deterministic", "data_source", "data_sha256", "seconds",
+    about = json.loads((tmp_path / "model/provenance.json").read_text())
+    assert set(about) == {
+        "versions", "earlier_code", "device", "processes", "threads", "deterministic", "data_source", "data_sha256",
+        "data_held", "seconds",
     }  # fmt: skip
+    assert about["earlier_code"] == []
     with pytest.raises(UserError, match=r"has no seed 7: allowed are 0, 1"):
         ddgm.load(tmp_path / "model", seed=7)
+
+
+def test_the_data_are_hashed_once_at_a_start_and_the_log_and_the_model_name_that_checksum(
+    planar_row, planar_data, tmp_path, monkeypatch, caplog
+):
+    array, hashed = saved_array(tmp_path, planar_data), []
+    right = hashlib.sha256(array.read_bytes()).hexdigest()
+    checksum = provenance.checksum
+    monkeypatch.setattr(provenance, "checksum", lambda file: (hashed.append(file), checksum(file))[1])
+    caplog.set_level("INFO", "ddgm")
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x", until=5)
+    assert hashed == [array] and f"sha256 {right[:16]}" in caplog.text
+    train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
+    assert hashed == [array, array], "again in another process"
+    assert json.loads((tmp_path / "model/provenance.json").read_text())["data_sha256"] == right
+
+
+def test_a_model_names_the_code_that_its_training_started_with_whatever_is_committed_meanwhile(
+    planar_row, planar_data, tmp_path, new_process, monkeypatch
+):
+    new_process("one")
+    run = Run("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "state" / "x", CPU)
+    monkeypatch.setattr(provenance, "version_in_tree", lambda: "two")
+    run.go(30, 5.0, lambda: 0)
+    run.finish(tmp_path / "model")
+    about = json.loads((tmp_path / "model/provenance.json").read_text())
+    assert about["versions"]["ddgm"] == "one" and about["earlier_code"] == []
+
+
+def test_a_model_names_every_code_that_it_was_trained_by_in_order(
+    planar_row, planar_data, tmp_path, new_process, caplog
+):
+    array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
+    for code, until in (("one", 5), ("one", 8), ("two", 10), ("one", 15), ("three", 30)):
+        new_process(code)
+        train("x", planar_row, array, tmp_path / "model", states, until=until)
+    about = json.loads((tmp_path / "model/provenance.json").read_text())
+    assert about["versions"]["ddgm"] == "three" and about["earlier_code"] == ["one", "two", "one"]
+    assert caplog.text.count(f"{states} was saved by code version one, and goes on with") == 2
+
+
+def test_a_state_of_before_there_was_a_list_of_code_is_gone_on_from(planar_row, planar_data, tmp_path, new_process):
+    array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
+    new_process("one")
+    train("x", planar_row, array, tmp_path / "model", states, until=5)
+    saved = torch.load(states / "000000005.pt")
+    del saved["state"]["earlier_code"]
+    torch.save(saved, states / "000000005.pt")
+    new_process("two")
+    train("x", planar_row, array, tmp_path / "model", states)
+    assert json.loads((tmp_path / "model/provenance.json").read_text())["earlier_code"] == ["one"]
 
 
 def test_the_averaged_weights_are_the_exponential_average(planar_row, planar_data):

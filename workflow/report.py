@@ -161,6 +161,7 @@ class Page:
                 yield {
                     "name": f"{file.parent.name}" if kind == "models" else f"classifier of {file.parent.name}",
                     "code": about["versions"]["ddgm"],
+                    "earlier_code": ", ".join(about.get("earlier_code", [])),
                     "libraries": ", ".join(f"{k} {v}" for k, v in about["versions"].items() if k != "ddgm"),
                     "seeds": ", ".join(str(seed) for seed in row["seeds"]),
                     "device": about["device"],
@@ -168,6 +169,7 @@ class Page:
                     "deterministic": {True: "yes", False: "no"}.get(about.get("deterministic"), "not recorded"),
                     "data": f"{row.get('dataset', file.parent.name)}: {about['data_source']}",
                     "checksum": about["data_sha256"],
+                    "held": about.get("data_held", "not recorded"),
                     "time": took(about["seconds"]),
                     "parameters": yaml.safe_dump(row, sort_keys=False, default_flow_style=None, width=100),
                 }

@@ -129,7 +129,7 @@ def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, d
     with whole_file(directory / ACCURACY) as path:
         pd.DataFrame(rows, columns=["dataset", "seed", "metric", "value"]).to_csv(path, index=False)
     device = torch.device("cpu")
-    about = provenance.of_run(provenance.checksum(train_array), source_of(train_array), device, seconds)
+    about = provenance.of_run(provenance.checksum(train_array), source_of(train_array), "resident", device, seconds)
     for file, content in ((PROVENANCE, about), (CLASSIFIER, {"shape": list(images.shape[1:]), "row": row})):
         with whole_file(directory / file) as path:
             path.write_text(json.dumps(content, indent=2) + "\n")

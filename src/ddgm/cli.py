@@ -363,6 +363,13 @@ def measured_with(args: argparse.Namespace, params: dict[str, Any], key: str) ->
     return params["branches"][args.branch][key], parameters.select(params, f"datasets.{dataset}")
 
 
+def note_code() -> None:
+    """Have the code version read before the job's work, after which another commit may lie here."""
+    from ddgm.provenance import code_version
+
+    code_version()
+
+
 def note_job(command: list[str], started: float) -> None:
     """Leave the record of a job that wrote results, with how long it took."""
     if WRITTEN:
@@ -497,6 +504,7 @@ def main(argv: list[str] | None = None) -> int:
             of_other = args.verb in ("describe", "reference") or getattr(args, "figure", None) in ("sheet", "claim")
             experiment = None if of_other else getattr(args, "experiment", None)
             args.branch = parameters.choose_branch(params, args.branch, experiment)
+        note_code()
         args.run(args, params)
         note_job(["ddgm", *(sys.argv[1:] if argv is None else argv)], started)
     except UserError as error:

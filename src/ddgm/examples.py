@@ -17,7 +17,9 @@ AHEAD = 2  # batches that are read before they are asked for
 
 
 class Examples(Protocol):
-    """What is asked of either."""
+    """What is asked of either; `held` says in a word which of them it is."""
+
+    held: str
 
     def batch(self) -> Tensor: ...
     def state(self) -> list[Tensor] | None: ...
@@ -69,6 +71,8 @@ def row_numbers(count: int, n: int, streams: list[torch.Generator], device: torc
 class Resident:
     """All data on the device; the row numbers come from the streams that training draws everything from."""
 
+    held = "resident"
+
     def __init__(self, data: NDArray[Any], n: int, streams: list[torch.Generator], device: torch.device) -> None:
         kind = torch.from_numpy(np.empty(0, data.dtype)).dtype
         self.data = torch.empty(data.shape, dtype=kind, device=device)
@@ -97,6 +101,8 @@ class Streamed:
 
     The row numbers come from streams of their own, a seed each, on the CPU: a device's would have to be waited for.
     """
+
+    held = "streamed"
 
     def __init__(self, data: NDArray[Any], n: int, seeds: list[int], device: torch.device) -> None:
         self.data, self.n, self.device = data, n, device

@@ -96,7 +96,10 @@ def told(folder: Path) -> str:
     except json.JSONDecodeError:
         return f"its record is damaged: 'dvc checkout {folder / PROVENANCE} {chosen}' restores it"
     seeds = ", ".join(str(seed) for seed in settings.get("row", settings)["seeds"])
+    # What records that are older than these two keys lack.
+    earlier, held = about.get("earlier_code"), about.get("data_held")
+    begun = f"begun with ddgm {', '.join(earlier)}; " if earlier else ""
     return (
-        f"seeds {seeds}; {in_words(about['versions'])}; {about['device']}; "
-        f"data {about['data_source']}, sha256 {about['data_sha256']}; {about['seconds']} s"
+        f"seeds {seeds}; {in_words(about['versions'])}; {begun}{about['device']}; "
+        f"data {about['data_source']}, sha256 {about['data_sha256']}{f', {held}' if held else ''}; {about['seconds']} s"
     )

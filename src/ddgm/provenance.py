@@ -1,10 +1,12 @@
 """Where a result comes from: code version, library versions, device, data checksum."""
 
+import functools
 import hashlib
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,16 @@ def checksum(file: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
+@functools.cache
 def code_version() -> str:
+    """`version_in_tree` as it was when this process first asked.
+
+    A job asks when it starts: what is committed while it runs has made nothing of its results.
+    """
+    return version_in_tree()
+
+
+def version_in_tree() -> str:
     """The package's version and, in a git checkout, its commit, with '-dirty' if anything of MADE_BY differs from it.
 
     A file there that git does not know is a difference too.
@@ -65,37 +76,58 @@ def device_in_use() -> str:
     return f"cpu: {device_name()}"
 
 
-LIBRARIES = ("torch", "numpy", "scipy", "pandas", "safetensors")
+LIBRARIES = (
+    "torch", "numpy", "scipy", "pandas", "safetensors",
+    "matplotlib",  # figures
+    "pillow", "simplejpeg",  # the bytes of prepared pictures
+    "scikit-learn", "POT", "pytorch-fid", "torch-fidelity",  # metrics
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
-    """Of this package, of the libraries that results depend on, and of Python."""
-    libraries = {library: metadata.version(library) for library in LIBRARIES}
-    return {"ddgm": code_version(), **libraries, "python": platform.python_version()}
+    """Of this package, of the libraries that results depend on, those that are installed, and of Python."""
+    return {"ddgm": code_version(), **dict(installed()), "python": platform.python_version()}
 
 
-def of_run(data: str, source: str, device: "torch.device", seconds: float) -> dict[str, Any]:
-    """The provenance of a finished training on an array with the checksum `data`, made from `source`."""
+def installed() -> Iterator[tuple[str, str]]:
+    """Those of LIBRARIES that are here, with their versions. None is imported for that."""
+    for library in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            yield library, metadata.version(library)
+
+
+def of_run(
+    data: str, source: str, held: str, device: "torch.device", seconds: float, earlier: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The provenance of a finished training on an array with the checksum `data`, made from `source`.
+
+    `held` says whether batches were drawn from memory or from the file, for their order depends on it (examples.py).
+    `earlier` are the code versions that it went on from, in their order; the last one's is in `versions`.
+    """
     import torch
 
     from ddgm import distributed
 
     return {
         "versions": versions(),
+        "earlier_code": list(earlier),
         "device": f"{device.type}: {device_name(device)}",
         "processes": distributed.processes(),
         "threads": torch.get_num_threads(),
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "data_source": source,
         "data_sha256": data,
+        "data_held": held,
         "seconds": round(seconds, 1),
     }
 
 
-def opening_lines(name: str, row: dict[str, Any], array: Path, device: "torch.device", threads: int) -> Iterator[str]:
-    """The first lines of a training's log: everything that was chosen."""
+def opening_lines(
+    name: str, row: dict[str, Any], array: Path, data: str, device: "torch.device", threads: int
+) -> Iterator[str]:
+    """The first lines of a training's log: everything that was chosen. `data` is the array's checksum."""
     yield f"experiment {name}: {row['title']}"
-    yield f"data          {array}, {source_of(array)}, sha256 {checksum(array)[:16]}"
+    yield f"data          {array}, {source_of(array)}, sha256 {data[:16]}"
     yield f"device        {device.type} ({device_name(device)}), {threads} CPU thread(s)"
     yield f"seeds         {', '.join(map(str, row['seeds']))}"
     yield "versions      " + ", ".join(f"{library} {version}" for library, version in versions().items())

@@ -83,10 +83,20 @@ def refuse_processes(name: str, row: dict[str, Any]) -> None:
 
 
 class Run:
-    """One experiment from its first step, or from where it was interrupted, to its last."""
+    """One experiment from its first step, or from where it was interrupted, to its last.
+
+    `sha256` is the array's checksum, where it is known already.
+    """
 
     def __init__(
-        self, name: str, row: dict[str, Any], array: Path, state_path: Path, device: torch.device, kept: int = 2
+        self,
+        name: str,
+        row: dict[str, Any],
+        array: Path,
+        state_path: Path,
+        device: torch.device,
+        kept: int = 2,
+        sha256: str | None = None,
     ) -> None:
         try:
             data = np.load(array, mmap_mode="r")
@@ -94,21 +104,27 @@ class Run:
             raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
         self.name, self.row, self.device, self.state_path, self.kept = name, row, device, state_path, kept
         self.source = source_of(array)
-        self.about = {"row": row, "data": provenance.checksum(array), "device": device.type}
+        self.about = {"row": row, "data": sha256 or provenance.checksum(array), "device": device.type}
         self.pair = Pair(row, data, device)
         self.history: list[list[float]] = []
         self.pending: list[Tensor] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.pictures: dict[int, Tensor] = {}
         self.seconds = 0.0
+        # Of this process, and of those before it whose state it goes on from.
+        self.code = provenance.code_version()
+        self.earlier_code: list[str] = []
         state = checkpoint.load(state_path, self.about)
         if state is not None:
             self.pair.restore(state["pair"])
             self.history, self.seconds = state["history"], state["seconds"]
             self.snapshots, self.pictures = state["snapshots"], state["pictures"]
             self.pending = [value.to(device) for value in state["pending"]]
-            if state["code"] != provenance.code_version():
-                log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with another")
+            # States that were saved before there was such a list lack it.
+            self.earlier_code = state.get("earlier_code", [])
+            if state["code"] != self.code:
+                log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with {self.code}")
+                self.earlier_code = [*self.earlier_code, state["code"]]
 
     def save(self) -> None:
         """Write the state to resume from. Raises DivergenceError in place of saving one that has diverged.
@@ -120,7 +136,8 @@ class Run:
         if not distributed.is_first():
             return
         state = {
-            "code": provenance.code_version(),
+            "code": self.code,
+            "earlier_code": self.earlier_code,
             "pair": self.pair.state(),
             "history": self.history,
             "pending": self.pending,
@@ -229,8 +246,11 @@ class Run:
             with whole_file(directory / PROGRESS) as path:
                 np.savez_compressed(path, **self.progress())
             shape = list(self.pair.shape)
+            about = provenance.of_run(
+                self.about["data"], self.source, self.pair.source.held, self.device, self.seconds, self.earlier_code
+            )
             for file, content in (
-                (PROVENANCE, provenance.of_run(self.about["data"], self.source, self.device, self.seconds)),
+                (PROVENANCE, about),
                 (EXPERIMENT, {"name": self.name, "shape": shape, "row": self.row}),
             ):
                 with whole_file(directory / file) as path:
@@ -290,9 +310,12 @@ def train(
             distributed.by_the_first(lambda: checkpoint.remove(state_path), device)
         torch.set_num_threads(threads)
         choose_arithmetic(row)
-        for line in provenance.opening_lines(name, row, array, device, threads):
+        # Once: LSUN's array has 37 GB.
+        sha256 = provenance.checksum(array)
+        for line in provenance.opening_lines(name, row, array, sha256, device, threads):
             log.info(line)
-        run = Run(name, row, array, state_path, device, checkpoints)
+        run = Run(name, row, array, state_path, device, checkpoints, sha256)
+        log.info(f"{'data_held':<13} {run.pair.source.held}")
         if run.pair.step:
             log.info(f"going on from step {run.pair.step}, saved in {state_path}")
         steps = row["schedule"]["steps"]
