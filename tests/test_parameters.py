@@ -356,6 +356,19 @@ def test_a_file_that_is_no_mapping_is_refused(text, sentence, tmp_path):
         parameters.load(str(tmp_path / "params.yaml"))
 
 
+def test_a_key_that_is_written_twice_is_refused_with_both_its_lines(tmp_path):
+    (tmp_path / "params.yaml").write_text("datasets:\n  mnist: {kind: mnist}\n  two: {}\n  mnist: {kind: lsun}\n")
+    sentence = "is not YAML at line 4, column 3: the key 'mnist' is at line 2 too, rename or delete one of them"
+    with pytest.raises(UserError, match=sentence):
+        parameters.load(str(tmp_path / "params.yaml"))
+
+
+def test_a_key_may_override_one_of_a_part_that_is_put_in(tmp_path):
+    (tmp_path / "params.yaml").write_text("c: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}\nd: {<<: *b, x: 3, y: 4}\n")
+    assert parameters.read(str(tmp_path / "params.yaml"))["d"] == {"x": 3, "y": 4}
+    assert parameters.read(str(tmp_path / "params.yaml"))["c"]["b"] == {"x": 2}
+
+
 def test_a_missing_file_says_where_to_go(tmp_path):
     with pytest.raises(UserError, match="go to the project's folder, or write --params FILE"):
         parameters.load(str(tmp_path / "nothing.yaml"))

@@ -35,6 +35,21 @@ WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour ima
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
 
 
+class KeysOnce(LOADER):
+    """YAML with each key once in its mapping: PyYAML lets the last of two win, and says nothing."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Before a part that `<<` names is put in, whose keys the mapping's own ones may override.
+        seen: dict[tuple[str, str], yaml.Node] = {}
+        for key, _ in node.value:
+            if (first := seen.setdefault((key.tag, str(key.value)), key)) is not key:
+                says = f"the key '{key.value}' is at line {first.start_mark.line + 1} too, rename or delete one of them"
+                raise yaml.constructor.ConstructorError(None, None, says, key.start_mark)
+        super().flatten_mapping(node)
+        # A part that two mappings name comes here again, with what it overrides itself.
+        node.value = list({(key.tag, str(key.value)): (key, value) for key, value in node.value}.values())
+
+
 def load(source: str) -> dict[str, Any]:
     """Parameters from a YAML file's path, or from a JSON text of dotted keys as a Snakemake job carries it.
 
@@ -53,7 +68,7 @@ def load(source: str) -> dict[str, Any]:
 def read(source: str) -> Any:
     """What a YAML file holds. Raises UserError with one sentence, of a slip with its line and column."""
     try:
-        return yaml.load(Path(source).read_text(), LOADER)
+        return yaml.load(Path(source).read_text(), KeysOnce)
     except FileNotFoundError:
         raise UserError(
             f"there is no parameter file {source} in {Path.cwd()}: go to the project's folder, or write --params FILE"
