@@ -152,3 +152,10 @@ def test_rivals_are_ranked_each_on_its_own(searched, tmp_path):
     assert ranked["experiment"].tolist() == ["b"] * 4 + ["a"] * 4, "in the order that the search names them"
     assert ranked["trial"].tolist() == [3, 0, 2, 1, 1, 2, 0, 3]
     assert list(ranked.columns) == ["experiment", "trial", *RANKED, "score"]
+
+
+def test_a_table_without_what_the_search_is_ranked_by_now_is_one_sentence(searched, tmp_path):
+    sentence = "a.csv has no column 'frechet'.*delete it, and make it again with 'snakemake "
+    with pytest.raises(UserError, match=sentence):
+        rank(searched, plan(4, {}, experiments="ab") | {"ranked_by": ["frechet"]}, tmp_path / "all.csv")
+    assert not (tmp_path / "all.csv").exists()

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ddgm.errors import DivergenceError, UserError
 from ddgm.progress import log
+from ddgm.reading import read_table
 from ddgm.training import train
 from ddgm.whole_file import whole_file
 
@@ -108,7 +109,8 @@ def rank(tables: list[Path], plan: dict[str, Any], target: Path) -> None:
 
     Of all experiments together if one setting is to serve them all (`together`), else of each on its own.
     """
-    rows = pd.concat([pd.read_csv(table) for table in tables])
+    columns = ["experiment", "trial", *plan["ranked_by"]]
+    rows = pd.concat([read_table(table, columns) for table in tables])
     rows["score"] = rows[plan["ranked_by"]].sum(axis=1)
     if plan["together"]:
         rows["score"] = rows["score"].groupby(rows["trial"]).transform("sum")
