@@ -185,3 +185,20 @@ def test_damaged_arrays_are_one_sentence_before_anything_is_measured(measured, f
     ):
         with pytest.raises(UserError, match=sentence):
             digits.evaluate("bars", made / "model", SETTINGS, {}, samples, folder / "train.npy", test, folder / "judge")
+
+
+def test_of_what_is_measured_all_files_are_left_or_none(measured, folder, tmp_path, monkeypatch):
+    made, _ = measured
+    targets = {name: tmp_path / f"{name}.csv" for name in ("metrics", "interpolations", "crossings")}
+    targets["evidence"] = tmp_path / "evidence.npz"
+    for target in targets.values():
+        target.write_text("of an earlier run")
+
+    def full(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("ddgm.metrics.digits.np.savez_compressed", full)
+    arrays = folder / "train.npy", folder / "test.npy"
+    with pytest.raises(OSError, match="full"):
+        digits.evaluate("bars", made / "model", SETTINGS, targets, made / "samples.npz", *arrays, folder / "judge")
+    assert list(tmp_path.iterdir()) == []

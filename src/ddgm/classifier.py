@@ -20,7 +20,7 @@ from ddgm.errors import UserError
 from ddgm.experiment import PROVENANCE, WEIGHTS, read_tensors, save_weights, weights_that_fit
 from ddgm.progress import Progress, log
 from ddgm.reading import read_table
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 CLASSES = 10
 CLASSIFIER, ACCURACY = "classifier.json", "accuracy.csv"
@@ -123,14 +123,16 @@ def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, d
             rows.append((name, seed, "accuracy", accuracy(net, held_out, held_out_labels)))
             log.info(f"classifier of {name}, seed {seed}: {rows[-1][3]:.4f} of the test digits told right")
     seconds = time.monotonic() - started
-    with whole_file(directory / ACCURACY) as path:
-        pd.DataFrame(rows, columns=["dataset", "seed", "metric", "value"]).to_csv(path, index=False)
     device = torch.device("cpu")
     about = provenance.of_run(provenance.checksum(train_array), source_of(train_array), device, seconds)
-    for file, content in ((PROVENANCE, about), (CLASSIFIER, {"shape": list(images.shape[1:]), "row": row})):
-        with whole_file(directory / file) as path:
-            path.write_text(json.dumps(content, indent=2) + "\n")
-    save_weights(directory, weights)
+    # Without the last one there is no classifier.
+    with all_or_none(directory / file for file in (CLASSIFIER, PROVENANCE, ACCURACY, WEIGHTS)):
+        save_weights(directory, weights)
+        with whole_file(directory / ACCURACY) as path:
+            pd.DataFrame(rows, columns=["dataset", "seed", "metric", "value"]).to_csv(path, index=False)
+        for file, content in ((PROVENANCE, about), (CLASSIFIER, {"shape": list(images.shape[1:]), "row": row})):
+            with whole_file(directory / file) as path:
+                path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load(directory: Path, seed: int | None = None) -> Classifier:

@@ -21,7 +21,7 @@ from ddgm.metrics.energies import energy_values, kinds_of_input, spread
 from ddgm.metrics.table import COLUMNS, write
 from ddgm.reading import read_arrays
 from ddgm.sampling import draw_samples, energies, to_pixels
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 Arrays = dict[str, np.ndarray]
 PATHS = ["experiment", "seed", "path", "step", "metric", "value"]
@@ -216,13 +216,14 @@ def evaluate(
             of_line = (settings["steps"], *lines.shape[2:])
             of_first = slopes_at_inputs(energy, found.inputs, row["range"])
             of_first |= interpolation.named_lines(found.paths.get(interpolation.Z), found.energy_data, of_line)
-    for name, columns in (("metrics", COLUMNS), ("interpolations", PATHS), ("crossings", CROSSINGS)):
-        write(tables[name], targets[name], columns)
     stacked = {name: np.stack([some[name] for some in arrays]) for name in arrays[0]} | of_first
     stacked["source"] = np.array(provenance(directory)["data_source"])
     stacked["heldout_distance"] = digits.heldout_distance.numpy()
-    with whole_file(targets["evidence"]) as path:
-        np.savez_compressed(path, **stacked)
+    with all_or_none(targets.values()):
+        for name, columns in (("metrics", COLUMNS), ("interpolations", PATHS), ("crossings", CROSSINGS)):
+            write(tables[name], targets[name], columns)
+        with whole_file(targets["evidence"]) as path:
+            np.savez_compressed(path, **stacked)
 
 
 def evaluate_metrics(

@@ -23,7 +23,7 @@ from ddgm.metrics.table import write
 from ddgm.progress import log
 from ddgm.reading import read_arrays
 from ddgm.sampling import draw_in_parts, draw_samples, energies, energies_and_slopes, to_pixels
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 Arrays = dict[str, NDArray[Any]]
 PART = 2048  # images that are held at once
@@ -252,11 +252,12 @@ def evaluate(
             of_first = landscape(energy, inputs, float(middle), settings, limits) | {
                 "heldout_distance": held_out.numpy()
             }
-    write(rows, targets["metrics"])
     arrays = {name: np.stack([some[name] for some in per_seed]) for name in per_seed[0]} | of_first
     arrays |= {"source": np.array(provenance(directory)["data_source"]), ABSENT: np.array(absent)}
-    with whole_file(targets["evidence"]) as path:
-        np.savez_compressed(path, **arrays)
+    with all_or_none(targets[name] for name in ("metrics", "evidence")):
+        write(rows, targets["metrics"])
+        with whole_file(targets["evidence"]) as path:
+            np.savez_compressed(path, **arrays)
 
 
 def sharpness(samples: Tensor, data: Tensor) -> float:
