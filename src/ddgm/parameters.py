@@ -199,15 +199,17 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
         raise UserError(f"{source}: {_sentence(error)}")
     for sentence in _contradictions(parameters):
         raise UserError(f"{source}: {sentence}")
-    of_experiments = _validator(jsonschema)({"$defs": schema["$defs"], "$ref": "#/$defs/experiment"})
-    for drawn, row in _drawn(parameters):
-        error = jsonschema.exceptions.best_match(of_experiments.iter_errors(row), key=_unknown_key_first)
+    of_parts = _validator(jsonschema)(
+        {"$defs": schema["$defs"], "properties": schema["$defs"]["experiment"]["properties"]}
+    )
+    for drawn, part in _drawn(parameters):
+        error = jsonschema.exceptions.best_match(of_parts.iter_errors(part), key=_unknown_key_first)
         if error:
             raise UserError(f"{source}: {drawn}, and {_sentence(error)}")
 
 
 def _drawn(parameters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each value that a search may draw, in words, and the experiment's row with it; of a range the two ends."""
+    """Each value that a search may draw, in words, and its part of the row with it; of a range the two ends."""
     for branch, shown in parameters["branches"].items():
         for search, plan in shown["searches"].items():
             for key, choice in plan["over"].items():
@@ -217,8 +219,10 @@ def _drawn(parameters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 for value in [float(choice["low"]), float(choice["high"])] if ends else choice:
                     advice = " (whole numbers are drawn from a list)" if ends else ""
                     for name in plan["experiments"]:
-                        words = f"{here} draws {json.dumps(value)} for {name}{advice}"
-                        yield words, _with(parameters["experiments"][name], key, value)
+                        part = key.partition(".")[0]
+                        row = {part: parameters["experiments"][name][part]}
+                        words = f"{here} draws {json.dumps(value, default=str)} for {name}{advice}"
+                        yield words, _with(row, key, value)
 
 
 def _with(row: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
