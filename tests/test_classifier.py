@@ -1,5 +1,6 @@
 """The classifier that judges digits: it learns, is the same again for the same seed, and comes back from its folder."""
 
+import errno
 import json
 
 import numpy as np
@@ -83,3 +84,39 @@ def test_what_cannot_be_trained_or_loaded_is_one_sentence(arrays, tmp_path):
     with pytest.raises(UserError, match="no column 'label'"):
         classifier.train("bars", ROW, *arrays, tmp_path / "judge")
     assert not (tmp_path / "judge").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 200])
+def test_a_damaged_array_is_one_sentence_that_says_how_to_make_it_again(kept, arrays, tmp_path):
+    for array in reversed(arrays):
+        array.write_bytes(array.read_bytes()[:kept])
+        with pytest.raises(UserError, match=f"^{array} is damaged: delete it, and make it again with 'snakemake "):
+            classifier.train("bars", ROW, *arrays, tmp_path / "judge")
+    arrays[0].with_suffix(".csv").write_text("")
+    with pytest.raises(UserError, match=r"train\.csv cannot be read as a csv file .*: delete it, and make it again"):
+        classifier.labels_of(arrays[0])
+
+
+def test_of_a_classifier_all_files_are_left_or_none(arrays, tmp_path, monkeypatch):
+    classifier.train("bars", ROW | {"epochs": 1}, *arrays, tmp_path / "judge")
+    kept = sorted(tmp_path.glob("judge/*"))
+    assert len(kept) == 4
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr("ddgm.classifier.pd.DataFrame.to_csv", full)
+    with pytest.raises(OSError, match="full"):
+        classifier.train("bars", ROW | {"epochs": 1}, *arrays, tmp_path / "judge")
+    assert sorted(tmp_path.glob("judge/*")) == []
+
+
+def test_a_classifier_of_another_make_is_one_sentence(arrays, tmp_path):
+    classifier.train("bars", ROW | {"epochs": 1}, *arrays, tmp_path / "judge")
+    about = tmp_path / "judge/classifier.json"
+    about.write_text(about.read_text().replace('"features": 12', '"features": 13'))
+    with pytest.raises(UserError, match=r"the weights in .*judge are not those of the row beside them"):
+        classifier.load(tmp_path / "judge")
+    about.write_text("{}")
+    with pytest.raises(UserError, match="holds no trained classifier: make it with 'ddgm classify"):
+        classifier.load(tmp_path / "judge")

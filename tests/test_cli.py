@@ -197,6 +197,17 @@ def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path):
     assert target.read_text() == "new" and target.stat().st_mode & 0o777 == 0o666 & ~umask()
 
 
+def test_of_files_that_belong_together_all_are_there_or_none(tmp_path):
+    files = [tmp_path / name for name in ("weights", "table")]
+    for file in files:
+        file.write_text("old")
+    with pytest.raises(OSError, match="full"), whole_file.all_or_none(files):
+        assert not list(tmp_path.iterdir()), "no new file stands beside an old one, even after kill -9"
+        files[0].write_text("new")
+        raise OSError("the disk is full")
+    assert not list(tmp_path.iterdir())
+
+
 def umask():
     import os
 

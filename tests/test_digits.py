@@ -7,6 +7,7 @@ import torch
 
 from ddgm import classifier
 from ddgm.datasets import prepared
+from ddgm.errors import UserError
 from ddgm.metrics import annealing, digits
 from ddgm.metrics.digits import Seen
 from ddgm.sampling import sample
@@ -168,3 +169,36 @@ def test_what_is_seen_keeps_the_order_of_the_images(judge):
     images = torch.from_numpy(bars(30, np.random.default_rng(0))[0])
     some: Seen = digits.seen(images, judge)
     torch.testing.assert_close(some.features[7:9], judge.judge(images[7:9])[0])
+
+
+def test_damaged_arrays_are_one_sentence_before_anything_is_measured(measured, folder, tmp_path):
+    made, _ = measured
+    cut = {}
+    for name, whole in (("samples.npz", made), ("test.npy", folder)):
+        cut[name] = tmp_path / name
+        cut[name].write_bytes((whole / name).read_bytes()[:300])
+    with pytest.raises(UserError, match=r"test\.npy is damaged: delete it, and make it again"):
+        annealing.evaluate("bars", made / "model", {"data": 5}, tmp_path / "none.csv", cut["test.npy"])
+    for samples, test, sentence in (
+        (made / "samples.npz", cut["test.npy"], r"test\.npy is damaged: delete it"),
+        (cut["samples.npz"], folder / "test.npy", r"samples\.npz cannot be read as an npz file .*make it again"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            digits.evaluate("bars", made / "model", SETTINGS, {}, samples, folder / "train.npy", test, folder / "judge")
+
+
+def test_of_what_is_measured_all_files_are_left_or_none(measured, folder, tmp_path, monkeypatch):
+    made, _ = measured
+    targets = {name: tmp_path / f"{name}.csv" for name in ("metrics", "interpolations", "crossings")}
+    targets["evidence"] = tmp_path / "evidence.npz"
+    for target in targets.values():
+        target.write_text("of an earlier run")
+
+    def full(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("ddgm.metrics.digits.np.savez_compressed", full)
+    arrays = folder / "train.npy", folder / "test.npy"
+    with pytest.raises(OSError, match="full"):
+        digits.evaluate("bars", made / "model", SETTINGS, targets, made / "samples.npz", *arrays, folder / "judge")
+    assert list(tmp_path.iterdir()) == []

@@ -143,6 +143,25 @@ def test_sets_too_small_for_inception_are_refused_before_anything_is_computed(ar
     assert not (tmp_path / "known.npz").exists()
 
 
+@pytest.mark.parametrize("harmed", ["train", "test", "other", "known"])
+def test_damaged_arrays_are_one_sentence(harmed, arrays, image_row, tmp_path):
+    train("faces", image_row, arrays["train"], tmp_path / "model", tmp_path / "state" / "faces")
+    files = arrays | {"known": tmp_path / "known.npz"}
+    images.reference(arrays["train"], SETTINGS, files["known"], None, "not asked for")
+    content = files[harmed].read_bytes()
+    files[harmed] = tmp_path / f"harmed{files[harmed].suffix}"
+    # Cut, and, of an npz, in the middle of a member's bytes.
+    middle = len(content) // 2
+    harms = [content[:middle], content[:middle] + bytes(8) + content[middle + 8 :] if harmed == "known" else b""]
+    for harm in harms:
+        files[harmed].write_bytes(harm)
+        with pytest.raises(UserError, match=r"harmed\.np[yz] .*: delete it, and make it again with 'snakemake "):
+            images.evaluate(
+                "faces", tmp_path / "model", SETTINGS, {}, files["known"], None, "not asked for", files["train"],
+                files["test"], files["other"],
+            )  # fmt: skip
+
+
 def test_floors_are_of_images_from_the_whole_file_and_not_of_its_beginning(tmp_path):
     """The first half of the file is dark, the second bright: halves drawn at random are alike all the same."""
     pixels = np.random.default_rng(0).integers(0, 64, (400, 3, 32, 32)).astype(np.uint8)

@@ -323,6 +323,38 @@ MISTAKES = {
         edit("branches.toy.searches.planar.over", {"optimiser.energy_rat": [1.0e-3]}),
         "branches.toy.searches.planar.over draws 'optimiser.energy_rat', which experiments.toy_four_spin does not have",
     ),
+    "a search between two ends that are the wrong way round": (
+        edit("branches.toy.searches.planar.over", {"entropy.weight": {"low": 1.0, "high": 0.1}}),
+        "branches.toy.searches.planar.over.entropy.weight has low 1 and high 0.1: write the smaller number as low",
+    ),
+    "a search over a word that is none": (
+        edit("branches.toy.searches.planar.over", {"generator.activation": ["relu", "swish"]}),
+        'over.generator.activation draws "swish" for toy_four_spin, and generator.activation is "swish": allowed are ',
+    ),
+    "a search over another kind of optimiser, whose keys the row does not have": (
+        edit("branches.toy.searches.planar.over", {"optimiser.kind": ["sgd"]}),
+        'branches.toy.searches.planar.over.optimiser.kind draws "sgd" for toy_four_spin, and optimiser',
+    ),
+    "a search over a count, between two ends": (
+        edit("branches.toy.searches.planar.over", {"schedule.batch": {"low": 10, "high": 100}}),
+        "over.schedule.batch draws 10.0 for toy_four_spin (whole numbers are drawn from a list), and schedule.batch",
+    ),
+    "more neighbours for importance weights than a batch has": (
+        edit("experiments.four_spin_neighbour.negative.importance.neighbours", 1024),
+        "experiments.four_spin_neighbour.negative.importance.neighbours is 1024, and must be below ",
+    ),
+    "a claim on measures at a step": (
+        edit("branches.toy.claims.energy_is_integrable.tests.0.at", "last"),
+        'branches.toy.claims.energy_is_integrable has a test at "last", and its figure is measures: write at: null',
+    ),
+    "a claim on a trace at no step": (
+        lambda rows: rows["branches"]["toy"]["claims"]["eq_8_becomes_eq_7"]["tests"][0].update(at=None),
+        "claims.eq_8_becomes_eq_7 has a test at null, and its figure is traces: write at: first, or at: last",
+    ),
+    "a claim on chains at no sampler": (
+        lambda rows: rows["branches"]["toy"]["claims"]["mcmc_mixes_badly"]["tests"][0].update(at=None),
+        "mcmc_mixes_badly has a test at null, and its figure is mixing: write at: a sampler's name, as generator",
+    ),
     "a claim on chains that are not run": (
         edit("branches.toy.mixed", []),
         "branches.toy.claims.mcmc_mixes_badly tests mixing of 'toy_two_spiral', of which none are made: allowed are",
@@ -357,6 +389,19 @@ def test_a_file_that_is_no_mapping_is_refused(text, sentence, tmp_path):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=sentence):
         parameters.load(str(tmp_path / "params.yaml"))
+
+
+def test_a_key_that_is_written_twice_is_refused_with_both_its_lines(tmp_path):
+    (tmp_path / "params.yaml").write_text("datasets:\n  mnist: {kind: mnist}\n  two: {}\n  mnist: {kind: lsun}\n")
+    sentence = "is not YAML at line 4, column 3: the key 'mnist' is at line 2 too, rename or delete one of them"
+    with pytest.raises(UserError, match=sentence):
+        parameters.load(str(tmp_path / "params.yaml"))
+
+
+def test_a_key_may_override_one_of_a_part_that_is_put_in(tmp_path):
+    (tmp_path / "params.yaml").write_text("c: {a: &a {x: 1}, b: &b {<<: *a, x: 2}}\nd: {<<: *b, x: 3, y: 4}\n")
+    assert parameters.read(str(tmp_path / "params.yaml"))["d"] == {"x": 3, "y": 4}
+    assert parameters.read(str(tmp_path / "params.yaml"))["c"]["b"] == {"x": 2}
 
 
 def test_a_missing_file_says_where_to_go(tmp_path):

@@ -128,6 +128,34 @@ def test_nothing_is_published_of_a_model_whose_provenance_is_not_here(publish, t
     assert not (tmp_path / "docs/results/paper").exists() and not (tmp_path / "docs/figures").exists()
 
 
+def test_nothing_is_published_of_a_classifier_whose_provenance_is_not_here(publish, tmp_path):
+    (tmp_path / "results/paper/classifiers/mnist/provenance.json").unlink()
+    with pytest.raises(UserError, match=r"mnist/provenance\.json is missing, and .*accuracy\.csv is published with it"):
+        publish.main(["paper"])
+    assert not (tmp_path / "docs/results/paper").exists() and not (tmp_path / "docs/figures").exists()
+
+
+@pytest.mark.parametrize("harm", ["", "<!-- end of sharing --> <!-- end of sharing -->"])
+def test_a_page_without_a_mark_is_one_sentence_and_nothing_is_written(harm, publish, tmp_path):
+    page = tmp_path / "docs/sharing.md"
+    page.write_text(page.read_text().replace("<!-- end of sharing -->", harm))
+    before = {page: page.read_bytes() for page in tmp_path.rglob("*.md")}
+    with pytest.raises(
+        UserError, match=r"docs/sharing\.md has the line '<!-- end of sharing -->' [02] times: write it"
+    ):
+        publish.main(["paper"])
+    assert {page: page.read_bytes() for page in tmp_path.rglob("*.md")} == before
+    assert not (tmp_path / "docs/results/paper").exists()
+
+
+def test_where_one_table_cannot_be_made_no_page_is_changed(publish, tmp_path):
+    (tmp_path / "docs/results/benchmarks/sharing.csv").unlink()
+    before = {page: page.read_bytes() for page in tmp_path.rglob("*.md")}
+    with pytest.raises(FileNotFoundError):
+        publish.main(["tables"])
+    assert {page: page.read_bytes() for page in tmp_path.rglob("*.md")} == before
+
+
 def test_figures_that_show_photographs_are_never_copied(publish, tmp_path):
     publish.main(["paper"])
     assert [path.name for path in (tmp_path / "docs/figures").iterdir()] == ["paper_fig2.png"]

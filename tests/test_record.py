@@ -144,3 +144,13 @@ def test_a_tree_is_dirty_where_what_makes_results_is_not_as_committed(tmp_path, 
     (tmp_path / change).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / change).write_text("changed\n")
     assert provenance.version_in_tree().endswith("-dirty") == dirty
+
+
+def test_an_empty_table_is_one_sentence_that_says_how_to_make_it_again(project, capsys):
+    table = project / "results/toy/metrics/toy_digits.csv"
+    for content, says in (("", "cannot be read as a csv file"), ("experiment,seed,metric\n", "has no column 'value'")):
+        table.write_text(content)
+        assert cli.main(["tabulate", "--branch", "toy"]) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert says in line and line.endswith("'snakemake results/toy/metrics/toy_digits.csv'")
+    assert not TABLE.exists()

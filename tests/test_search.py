@@ -2,11 +2,14 @@
 
 import copy
 import math
+import os
+import signal
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ddgm import training
 from ddgm.errors import UserError
 from ddgm.search import changed, draw, rank, search
 
@@ -98,6 +101,29 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path, caplog)
     assert {row[metric] for metric in RANKED} == {math.inf} and math.isnan(row["modes_covered"])
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert said.startswith("points, seed 0: energy_") and "at step" in said, "why"
+    assert "no state had been saved" in said, "none that would be gone with the trial"
+
+
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_search_that_is_asked_to_end_says_that_it_begins_again(number, ending, planar_row, array, tmp_path, caplog):
+    caplog.set_level("INFO", "ddgm")
+
+    # The first trial is whole, the second is asked to end as it begins.
+    def begin(row, *rest):
+        if interrupted:
+            os.kill(os.getpid(), number)
+        interrupted.append(True)
+        return original(row, *rest)
+
+    interrupted, original = [], training.Pair
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ending) as raised:
+        patch.setattr(training, "Pair", begin)
+        search("points", planar_row, plan(3, BATCHES), array, measured, tmp_path / "s.csv")
+    assert ending is KeyboardInterrupt or raised.value.code == 143
+    said = [record.getMessage() for record in caplog.records]
+    assert said[-1].startswith("points: stopped in trial 2 of 3; a search is not gone on with")
+    assert not any("goes on" in line or "saved in" in line for line in said)
+    assert said[0].startswith("experiment points") and not (tmp_path / "s.csv").exists()
 
 
 def test_a_mistake_is_no_trial_that_diverged(planar_row, array, tmp_path):
@@ -152,3 +178,10 @@ def test_rivals_are_ranked_each_on_its_own(searched, tmp_path):
     assert ranked["experiment"].tolist() == ["b"] * 4 + ["a"] * 4, "in the order that the search names them"
     assert ranked["trial"].tolist() == [3, 0, 2, 1, 1, 2, 0, 3]
     assert list(ranked.columns) == ["experiment", "trial", *RANKED, "score"]
+
+
+def test_a_table_without_what_the_search_is_ranked_by_now_is_one_sentence(searched, tmp_path):
+    sentence = "a.csv has no column 'frechet'.*delete it, and make it again with 'snakemake "
+    with pytest.raises(UserError, match=sentence):
+        rank(searched, plan(4, {}, experiments="ab") | {"ranked_by": ["frechet"]}, tmp_path / "all.csv")
+    assert not (tmp_path / "all.csv").exists()

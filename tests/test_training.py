@@ -23,7 +23,7 @@ from ddgm import provenance
 from ddgm.compiled import compiled
 from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
-from ddgm.experiment import build
+from ddgm.experiment import build, load_snapshots
 from ddgm.generator import prior
 from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
@@ -429,6 +429,21 @@ def test_a_damaged_model_is_refused_in_one_sentence(file, sentence, planar_row, 
     path = tmp_path / "model" / file
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=sentence):
+        ddgm.load(tmp_path / "model")
+
+
+def test_a_model_of_another_make_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):
+    planar_row["schedule"]["snapshots"] = 2
+    train("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "model", tmp_path / "state" / "x")
+    about = tmp_path / "model" / "experiment.json"
+    row = json.loads(about.read_text())
+    row["row"]["energy"]["hidden"] = [8, 8]
+    about.write_text(json.dumps(row))
+    for read in (ddgm.load, lambda directory: next(load_snapshots(directory))):
+        with pytest.raises(UserError, match=r"are not those of the row beside them: delete .*model and train again"):
+            read(tmp_path / "model")
+    about.write_text("{}")
+    with pytest.raises(UserError, match=r"experiment\.json is damaged: delete"):
         ddgm.load(tmp_path / "model")
 
 

@@ -24,6 +24,7 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.figures.registry import PHOTOGRAPHS
 from ddgm.paper import DIGITS_BETWEEN
+from ddgm.whole_file import whole_file
 from pictures import reduced
 from tables import PLANAR, Measured, Table, measured_experiments
 
@@ -32,35 +33,29 @@ COMPARED = ("", "_no_eq_15", "_outputs_penalty", "_neighbour", "_gan", "_exact")
 
 
 def publish(branch: str) -> None:
-    """Copy what results/{branch} holds of figures, metrics and provenance into docs/."""
+    """Copy what results/{branch} holds of figures, metrics and provenance into docs/, or nothing if some is missing."""
     results, kept = Path("results") / branch, DOCS / "results" / branch
     verdicts = results / "metrics" / "claims.csv"
-    numbers = [table for table in sorted((results / "metrics").glob("*.csv")) if table != verdicts]
-    measured = [(table, results / "models" / table.stem / "provenance.json") for table in numbers]
-    for table, provenance in measured:
+    copies = {verdicts: kept / verdicts.name} if verdicts.exists() else {}
+    numbers = {table: kept / table.name for table in sorted((results / "metrics").glob("*.csv")) if table != verdicts}
+    with_provenance = {results / "models" / table.stem / "provenance.json": table for table in numbers}
+    for judge in sorted((results / "classifiers").glob("*/accuracy.csv")):
+        numbers[judge] = kept / "classifiers" / f"{judge.parent.name}.csv"
+        with_provenance[judge.with_name("provenance.json")] = judge
+    for provenance, table in with_provenance.items():
         if not provenance.exists():
             raise UserError(f"{provenance} is missing, and {table} is published with it: 'dvc pull {provenance}'")
-    for folder in (kept, DOCS / "figures"):
-        folder.mkdir(parents=True, exist_ok=True)
+        copies |= {table: numbers[table], provenance: numbers[table].with_suffix(".provenance.json")}
+    for folder in ("traces", "mixing", "interpolations", "crossings", "likelihoods", "searches"):
+        copies |= {table: kept / folder / table.name for table in sorted((results / folder).glob("*.csv"))}
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
     for picture in pictures:
         if not picture.name.startswith(PHOTOGRAPHS):
-            (DOCS / "figures" / f"{branch}_{picture.name}").write_bytes(reduced(picture))
-    if verdicts.exists():
-        shutil.copyfile(verdicts, kept / verdicts.name)
-    for judge in sorted((results / "classifiers").glob("*/accuracy.csv")):
-        (kept / "classifiers").mkdir(exist_ok=True)
-        shutil.copyfile(judge, kept / "classifiers" / f"{judge.parent.name}.csv")
-        shutil.copyfile(
-            judge.with_name("provenance.json"), kept / "classifiers" / f"{judge.parent.name}.provenance.json"
-        )
-    for table, provenance in measured:
-        shutil.copyfile(table, kept / table.name)
-        shutil.copyfile(provenance, kept / f"{table.stem}.provenance.json")
-    for folder in ("traces", "mixing", "interpolations", "crossings", "likelihoods", "searches"):
-        for table in sorted((results / folder).glob("*.csv")):
-            (kept / folder).mkdir(exist_ok=True)
-            shutil.copyfile(table, kept / folder / table.name)
+            with whole_file(DOCS / "figures" / f"{branch}_{picture.name}") as path:
+                path.write_bytes(reduced(picture))
+    for source, target in copies.items():
+        with whole_file(target) as path:
+            shutil.copyfile(source, path)
 
 
 @cache
@@ -300,30 +295,40 @@ TABLES = [
 ]
 
 
-def filled(text: str, table: Callable[[], str]) -> str:
-    """The text of a page with one of its tables, between two marks with its name, written anew."""
+def around(page: Path, text: str, table: Callable[[], str]) -> tuple[str, str]:
+    """What a page has before and after one of its tables, with the marks; UserError unless each mark is there once."""
     begin, end = f"<!-- {table.__name__}: written by workflow/publish.py -->", f"<!-- end of {table.__name__} -->"
-    before, rest = text.split(begin)
-    return f"{before}{begin}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
+    for mark in (begin, end):
+        if (count := text.count(mark)) != 1:
+            raise UserError(f"{page} has the line '{mark}' {count} times: write it once, where the table is to be")
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    if end in before:
+        raise UserError(f"{page} has '{end}' before '{begin}': write it below the table")
+    return before, after
 
 
 def main(arguments: list[str]) -> None:
     if arguments not in (["paper"], ["toy"], ["tables"], ["--check"]):
         sys.exit("write 'python workflow/publish.py paper', 'toy', 'tables' or '--check'")
     parameters.load("params.yaml")  # Refuses a folder that is no project before anything is written there.
+    pages = {page: page.read_text() for page, _ in TABLES}
+    for page, table in TABLES:
+        around(page, pages[page], table)
     if arguments[0] in ("paper", "toy"):
         publish(arguments[0])
     published.cache_clear()
     for page, table in TABLES:
-        text = page.read_text()
-        written = filled(text, table)
-        if arguments != ["--check"]:
-            page.write_text(written)
-        elif written != text:
+        written = f"\n\n{table()}\n\n".join(around(page, pages[page], table))
+        if arguments == ["--check"] and written != pages[page]:
             sys.exit(
                 f"{page}'s table of {table.__name__} is not what docs/results says: run 'python workflow/publish.py "
                 "tables'"
             )
+        pages[page] = written
+    for page, text in pages.items():
+        if text != page.read_text():
+            with whole_file(page) as path:
+                path.write_text(text)
 
 
 if __name__ == "__main__":
@@ -331,3 +336,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except UserError as error:
         sys.exit(f"ddgm: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"ddgm: {error.filename} is missing: 'git checkout {error.filename}', or publish its branch again")

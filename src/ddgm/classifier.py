@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from ddgm import provenance
-from ddgm.datasets.prepared import Split, source_of
+from ddgm.datasets.prepared import Split, read, source_of
 from ddgm.errors import UserError
-from ddgm.experiment import PROVENANCE, WEIGHTS, read_tensors, save_weights
+from ddgm.experiment import PROVENANCE, WEIGHTS, read_tensors, save_weights, weights_that_fit
 from ddgm.progress import Progress, log
-from ddgm.whole_file import whole_file
+from ddgm.reading import read_table
+from ddgm.whole_file import all_or_none, whole_file
 
 CLASSES = 10
 CLASSIFIER, ACCURACY = "classifier.json", "accuracy.csv"
@@ -56,10 +56,7 @@ class Classifier(nn.Module):
 
 def labels_of(array: Path) -> Tensor:
     """The digit of each example of a prepared array, (N,)."""
-    try:
-        index = pd.read_csv(Split(array).index)
-    except FileNotFoundError:
-        raise UserError(f"{Split(array).index} is missing: make it with 'snakemake {Split(array).index}'") from None
+    index = read_table(Split(array).index, [])
     if "label" not in index:
         raise UserError(f"{Split(array).index} has no column 'label': a classifier needs a data set with digits")
     return torch.tensor(index["label"].to_numpy())
@@ -110,8 +107,8 @@ def accuracy(net: Classifier, images: Tensor, labels: Tensor) -> float:
 def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, directory: Path) -> None:
     """Train a classifier of data set `name` for each seed, and leave weights, accuracies and provenance."""
     torch.set_num_threads(row["threads"])
-    images, labels = torch.from_numpy(np.load(train_array)), labels_of(train_array)
-    held_out, held_out_labels = torch.from_numpy(np.load(test_array)), labels_of(test_array)
+    images, labels = torch.from_numpy(read(train_array)), labels_of(train_array)
+    held_out, held_out_labels = torch.from_numpy(read(test_array)), labels_of(test_array)
     if len(images) < row["batch"]:
         raise UserError(
             f"classifiers.{name}.batch is {row['batch']}, and there are {len(images)} digits to train on: write less"
@@ -126,28 +123,31 @@ def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, d
             rows.append((name, seed, "accuracy", accuracy(net, held_out, held_out_labels)))
             log.info(f"classifier of {name}, seed {seed}: {rows[-1][3]:.4f} of the test digits told right")
     seconds = time.monotonic() - started
-    with whole_file(directory / ACCURACY) as path:
-        pd.DataFrame(rows, columns=["dataset", "seed", "metric", "value"]).to_csv(path, index=False)
     device = torch.device("cpu")
     about = provenance.of_run(provenance.checksum(train_array), source_of(train_array), "resident", device, seconds)
-    for file, content in ((PROVENANCE, about), (CLASSIFIER, {"shape": list(images.shape[1:]), "row": row})):
-        with whole_file(directory / file) as path:
-            path.write_text(json.dumps(content, indent=2) + "\n")
-    save_weights(directory, weights)
+    # Without the last one there is no classifier.
+    with all_or_none(directory / file for file in (CLASSIFIER, PROVENANCE, ACCURACY, WEIGHTS)):
+        save_weights(directory, weights)
+        with whole_file(directory / ACCURACY) as path:
+            pd.DataFrame(rows, columns=["dataset", "seed", "metric", "value"]).to_csv(path, index=False)
+        for file, content in ((PROVENANCE, about), (CLASSIFIER, {"shape": list(images.shape[1:]), "row": row})):
+            with whole_file(directory / file) as path:
+                path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load(directory: Path, seed: int | None = None) -> Classifier:
     """The trained classifier of one seed, the first by default. Raises UserError if there is none."""
     try:
         about = json.loads((directory / CLASSIFIER).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        row, shape = about["row"], about["shape"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{directory} holds no trained classifier: make it with 'ddgm classify {directory.name} --branch "
             f"{directory.parents[1].name}'"
         ) from None
-    row = about["row"]
-    net = Classifier(tuple(about["shape"]), row["widths"], row["features"])
+    net = Classifier(tuple(shape), row["widths"], row["features"])
     prefix = f"{row['seeds'][0] if seed is None else seed}.classifier."
     tensors = read_tensors(directory / WEIGHTS)
-    net.load_state_dict({n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)})
+    with weights_that_fit(directory):
+        net.load_state_dict({n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)})
     return net.eval()

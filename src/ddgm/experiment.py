@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def load_snapshots(directory: Path) -> Iterator[tuple[int, int, nn.Module, Gener
         for step in steps:
             nets = build(row, shape, seed)
             for net, (name, ensemble) in zip(nets, ensembles.items(), strict=True):
-                net.load_state_dict(ensemble.weights(index, tensors[f"{step}.{name}"]))
+                with weights_that_fit(directory):
+                    net.load_state_dict(ensemble.weights(index, tensors[f"{step}.{name}"]))
                 net.eval()
             # A snapshot is of weights alone. Nothing is done where a batch has its own statistics.
             fix_statistics(nets[1], row["schedule"]["batch"], torch.Generator().manual_seed(seed))
@@ -100,15 +102,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is missing or damaged: delete {path.parent} and train again") from None
 
 
+@contextmanager
+def weights_that_fit(directory: Path) -> Iterator[None]:
+    """UserError where what was read from a directory does not fit the nets of the row beside it."""
+    try:
+        yield
+    except (RuntimeError, KeyError):
+        raise UserError(
+            f"the weights in {directory} are not those of the row beside them: delete {directory} and train again"
+        ) from None
+
+
 def describe(directory: Path) -> dict[str, Any]:
     """The experiment's name, row and data shape that a model directory was trained with."""
     try:
-        return json.loads((directory / EXPERIMENT).read_text())
+        about = json.loads((directory / EXPERIMENT).read_text())
+        return about | {key: about[key] for key in ("row", "shape")}
     except FileNotFoundError:
         raise UserError(
             f"{directory} holds no trained model ({EXPERIMENT} is missing): train one with 'ddgm train EXPERIMENT'"
         ) from None
-    except json.JSONDecodeError:
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{directory / EXPERIMENT} is damaged: delete {directory} and train again") from None
 
 
@@ -138,6 +152,7 @@ def load(directory: str | Path, seed: int | None = None, averaged: bool = True) 
         kept = averaged and row["average"][net] > 0
         prefix = f"{seed}.{net}_average." if kept else f"{seed}.{net}."
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        module.load_state_dict(state)
+        with weights_that_fit(directory):
+            module.load_state_dict(state)
         module.eval()
     return energy, generator

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,27 @@ NEGATIVES_OF_PICTURES = ("generator", "spliced", "noised")
 WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
+# Where in such a table a test may look, in words, and whether a test's `at` is one of them.
+PLACES: dict[str, tuple[str, Callable[[str | None], bool]]] = {
+    "measures": ("null", lambda at: at is None),
+    "traces": ("first, or at: last", lambda at: at in ("first", "last")),
+    "mixing": ("a sampler's name, as generator", lambda at: at not in (None, "first", "last")),
+}
+
+
+class KeysOnce(LOADER):
+    """YAML with each key once in its mapping: PyYAML lets the last of two win, and says nothing."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Before a part that `<<` names is put in, whose keys the mapping's own ones may override.
+        seen: dict[tuple[str, str], yaml.Node] = {}
+        for key, _ in node.value:
+            if (first := seen.setdefault((key.tag, str(key.value)), key)) is not key:
+                says = f"the key '{key.value}' is at line {first.start_mark.line + 1} too, rename or delete one of them"
+                raise yaml.constructor.ConstructorError(None, None, says, key.start_mark)
+        super().flatten_mapping(node)
+        # A part that two mappings name comes here again, with what it overrides itself.
+        node.value = list({(key.tag, str(key.value)): (key, value) for key, value in node.value}.values())
 
 
 def load(source: str) -> dict[str, Any]:
@@ -53,7 +74,7 @@ def load(source: str) -> dict[str, Any]:
 def read(source: str) -> Any:
     """What a YAML file holds. Raises UserError with one sentence, of a slip with its line and column."""
     try:
-        return yaml.load(Path(source).read_text(), LOADER)
+        return yaml.load(Path(source).read_text(), KeysOnce)
     except FileNotFoundError:
         raise UserError(
             f"there is no parameter file {source} in {Path.cwd()}: go to the project's folder, or write --params FILE"
@@ -178,6 +199,36 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
         raise UserError(f"{source}: {_sentence(error)}")
     for sentence in _contradictions(parameters):
         raise UserError(f"{source}: {sentence}")
+    of_parts = _validator(jsonschema)(
+        {"$defs": schema["$defs"], "properties": schema["$defs"]["experiment"]["properties"]}
+    )
+    for drawn, part in _drawn(parameters):
+        error = jsonschema.exceptions.best_match(of_parts.iter_errors(part), key=_unknown_key_first)
+        if error:
+            raise UserError(f"{source}: {drawn}, and {_sentence(error)}")
+
+
+def _drawn(parameters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each value that a search may draw, in words, and its part of the row with it; of a range the two ends."""
+    for branch, shown in parameters["branches"].items():
+        for search, plan in shown["searches"].items():
+            for key, choice in plan["over"].items():
+                here = f"branches.{branch}.searches.{search}.over.{key}"
+                ends = isinstance(choice, dict)
+                # What is drawn from a range is no whole number.
+                for value in [float(choice["low"]), float(choice["high"])] if ends else choice:
+                    advice = " (whole numbers are drawn from a list)" if ends else ""
+                    for name in plan["experiments"]:
+                        part = key.partition(".")[0]
+                        row = {part: parameters["experiments"][name][part]}
+                        words = f"{here} draws {json.dumps(value, default=str)} for {name}{advice}"
+                        yield words, _with(row, key, value)
+
+
+def _with(row: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The row with another value at a dotted key that it has."""
+    first, _, rest = key.partition(".")
+    return row | {first: _with(row[first], rest, value) if rest else value}
 
 
 def nearest(word: str, known: Any) -> str:
@@ -246,6 +297,12 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below {pool}, the samples it "
                 f"is looked for among (schedule.batch and entropy.references)"
+            )
+        weighted = row["negative"].get("importance")
+        if weighted and weighted["neighbours"] >= row["schedule"]["batch"]:
+            yield (
+                f"{key}.negative.importance.neighbours is {weighted['neighbours']}, and must be below "
+                f"{row['schedule']['batch']}, the samples it is looked for among (schedule.batch)"
             )
         if (row["objective"]["penalty"] > 0) != (row["objective"]["penalty_end"] > 0):
             yield f"{key}.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none"
@@ -324,6 +381,10 @@ def _unsearchable(
                     select(rows[name], key)
                 except UserError:
                     yield f"{here}.{search}.over draws '{key}', which experiments.{name} does not have"
+        for key, choice in plan["over"].items():
+            if isinstance(choice, dict) and choice["low"] >= choice["high"]:
+                ends = f"low {choice['low']:g} and high {choice['high']:g}"
+                yield f"{here}.{search}.over.{key} has {ends}: write the smaller number as low"
 
 
 def _untestable(
@@ -346,9 +407,13 @@ def _untestable(
         for name in unknown:
             here = f"{branch}.claims.{claim} tests {table} of '{name}'"
             yield f"{here}, of which none are made{nearest(name, lists[table])}"
+        place, fits = PLACES[about["figure"]]
         for test in about["tests"]:
             if test["experiment"] in unknown:
                 continue
+            if not fits(test["at"]):
+                here = f"{branch}.claims.{claim} has a test at {json.dumps(test['at'])}"
+                yield f"{here}, and its figure is {about['figure']}: write at: {place}"
             if test["seeds"] and test["seeds"] > len(rows[test["experiment"]]["seeds"]):
                 trained = len(rows[test["experiment"]]["seeds"])
                 here = f"{branch}.claims.{claim} wants {test['seeds']} seeds of '{test['experiment']}'"

@@ -5,9 +5,12 @@ for fewer steps and seeds.
 """
 
 import copy
+import logging
 import math
+import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ import pandas as pd
 
 from ddgm.errors import DivergenceError, UserError
 from ddgm.progress import log
-from ddgm.training import train
+from ddgm.provenance import checksum, opening_lines
+from ddgm.reading import read_table
+from ddgm.training import choose_device, train
 from ddgm.whole_file import whole_file
 
 
@@ -58,12 +63,25 @@ def search(
     """Train and measure plan["trials"] versions of experiment `name`; write a row for each, what diverged too.
 
     Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model.
+    KeyboardInterrupt or SystemExit where it is asked to end: nothing is kept then, and it begins again.
     """
     row = changed(row, {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
+    for line in opening_lines(name, row, array, checksum(array), choose_device(row["device"]), threads):
+        log.info(line)
     rows = []
     for trial in range(plan["trials"]):
         values = draw(plan["over"], np.random.default_rng([plan["seed"], trial]))
-        found = try_once(name, changed(row, values), plan, array, evaluate, threads)
+        try:
+            found = try_once(name, changed(row, values), plan, array, evaluate, threads)
+        except (KeyboardInterrupt, SystemExit) as ending:
+            log.warning(
+                f"{name}: stopped in trial {trial + 1} of {plan['trials']}; a search is not gone on with, and the same "
+                f"command begins with trial 1"
+            )
+            if isinstance(ending, SystemExit):
+                # A training's code says that its state was saved.
+                raise SystemExit(128 + signal.SIGTERM) from None
+            raise
         log.info(f"{name}, trial {trial + 1} of {plan['trials']}: {values} gives {found}")
         rows.append({"experiment": name, "trial": trial, **values, **found})
     with whole_file(target) as path:
@@ -88,7 +106,9 @@ def try_once(
         model, table = Path(folder) / "model", Path(folder) / "table.csv"
         model.mkdir()
         try:
-            train(name, row, array, model, Path(folder) / "state", threads)
+            with silent_training():
+                # No state is saved on the way: it would be gone with the folder.
+                train(name, row, array, model, Path(folder) / "state", threads, checkpoint_minutes=math.inf)
         except DivergenceError as error:
             log.warning(str(error))
             return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
@@ -103,12 +123,27 @@ def try_once(
     }
 
 
+@contextmanager
+def silent_training() -> Iterator[None]:
+    """What a training says of its folder, and of going on from there, does not hold for a trial; its progress does."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return record.module != "training" or record.levelno > logging.INFO
+
+    log.addFilter(wanted)
+    try:
+        yield
+    finally:
+        log.removeFilter(wanted)
+
+
 def rank(tables: list[Path], plan: dict[str, Any], target: Path) -> None:
     """Gather the searches of several experiments, the best trial first: the least sum of what `ranked_by` names.
 
     Of all experiments together if one setting is to serve them all (`together`), else of each on its own.
     """
-    rows = pd.concat([pd.read_csv(table) for table in tables])
+    columns = ["experiment", "trial", *plan["ranked_by"]]
+    rows = pd.concat([read_table(table, columns) for table in tables])
     rows["score"] = rows[plan["ranked_by"]].sum(axis=1)
     if plan["together"]:
         rows["score"] = rows["score"].groupby(rows["trial"]).transform("sum")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ddgm import checkpoint, distributed, provenance
-from ddgm.datasets.prepared import source_of
+from ddgm.datasets.prepared import read, source_of
 from ddgm.errors import TRY_AGAIN, DivergenceError, UserError
 from ddgm.experiment import (
     EXPERIMENT,
@@ -98,10 +98,7 @@ class Run:
         kept: int = 2,
         sha256: str | None = None,
     ) -> None:
-        try:
-            data = np.load(array, mmap_mode="r")
-        except (ValueError, EOFError):
-            raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
+        data = read(array, mmap_mode="r")
         self.name, self.row, self.device, self.state_path, self.kept = name, row, device, state_path, kept
         self.source = source_of(array)
         self.about = {"row": row, "data": sha256 or provenance.checksum(array), "device": device.type}

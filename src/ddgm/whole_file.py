@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,4 +33,24 @@ def whole_file(path: Path) -> Iterator[Path]:
         WRITTEN.append(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def all_or_none(files: Iterable[Path]) -> Iterator[None]:
+    """Remove these files, which are written one after the other; on failure none of them is there.
+
+    A new table never stands beside old weights, and what was written last says that the others are there.
+    """
+    files = list(files)
+
+    def remove() -> None:
+        for file in files:
+            file.unlink(missing_ok=True)
+
+    remove()
+    try:
+        yield
+    except BaseException:
+        remove()
         raise

@@ -10,11 +10,12 @@ The same raw files and parameters give the same bytes in all four.
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -137,6 +138,15 @@ def read_sheet(array: Path) -> dict[str, Any]:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
     except ValueError:
         raise UserError(f"{path} is damaged: delete it, and make it again with 'snakemake {path}'") from None
+
+
+def read(array: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """A prepared array, in memory or, with "r", left on the disk; UserError if it is damaged."""
+    try:
+        return np.load(array, mmap_mode=mmap_mode)
+    # A file that begins as a zip is one to NumPy.
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
 
 
 def source_of(array: Path) -> str:

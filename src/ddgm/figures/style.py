@@ -6,21 +6,22 @@ The figures read arrays and tables and never touch the models: nothing here impo
 import io
 import re
 import textwrap
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from ddgm.errors import UserError
+from ddgm.reading import read_arrays as read_arrays
+from ddgm.reading import read_table as read_table
+from ddgm.reading import require_shape as require_shape
 from ddgm.whole_file import whole_file
 
 PAGE = 5.5  # text width, inches
@@ -117,43 +118,6 @@ def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colour
             picture.save(path, dpi=(dpi, dpi))
 
 
-def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]]) -> dict[str, np.ndarray]:
-    """The arrays of the npz `path` that `wanted` names, each with its shape checked.
-
-    A shape is given as numbers and words: a number must be met, a word stands for any length from 1 up, and the
-    same word for the same length in all arrays of the file. Raises UserError naming file, array and shape.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in wanted if name not in archive]
-            if missing:
-                raise UserError(f"{path} holds no array {missing[0]!r}, only {sorted(archive)}; sample again")
-            arrays = {name: archive[name] for name in wanted}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as fault:
-        raise UserError(f"{path} cannot be read as an npz file ({fault}); sample again") from fault
-    lengths: dict[str, int] = {}
-    for name, shape in wanted.items():
-        require_shape(path, name, arrays[name], shape, lengths)
-    return arrays
-
-
-def require_shape(
-    path: Path, name: str, array: np.ndarray, shape: tuple[str | int, ...], lengths: dict[str, int] | None = None
-) -> None:
-    """Raise UserError, naming file and shape, unless `array` has `shape` (as in `read_arrays`).
-
-    `lengths` holds what the words of `shape` stand for so far, and takes up new ones.
-    """
-    lengths = {} if lengths is None else lengths
-    fits = len(array.shape) == len(shape) and all(
-        length >= 1 and length == (lengths.setdefault(word, length) if isinstance(word, str) else word)
-        for length, word in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        needed = ", ".join(f"{word}={lengths[word]}" if word in lengths else str(word) for word in shape)
-        raise UserError(f"{path}: {name!r} has the shape {array.shape}, but the figure needs ({needed})")
-
-
 def require_images(path: Path, name: str, images: np.ndarray) -> None:
     """Raise UserError unless `images` (..., C, H, W) are uint8 and grey (C = 1) or colour (C = 3)."""
     if images.dtype != np.uint8 or images.shape[-3] not in (1, 3):
@@ -161,20 +125,6 @@ def require_images(path: Path, name: str, images: np.ndarray) -> None:
             f"{path}: {name!r} is {images.dtype} of the shape {images.shape}, but the figure needs uint8 images "
             "with 1 or 3 channels, (..., C, H, W)"
         )
-
-
-def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False) -> pd.DataFrame:
-    """The csv file `path`; raises UserError if it lacks one of `columns`, or has no row though it must."""
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as fault:
-        raise UserError(f"{path} cannot be read as a csv file: {fault}") from fault
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise UserError(f"{path} has no column {missing[0]!r}; a header {','.join(columns)} is needed")
-    if table.empty and not may_be_empty:
-        raise UserError(f"{path} has a header but no row")
-    return table
 
 
 def mosaic(images: np.ndarray, apart: Sequence[int] = ()) -> np.ndarray:

@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
+from ddgm.datasets.prepared import read
 from ddgm.experiment import describe, load, scale_pixels
 from ddgm.metrics import density
 from ddgm.metrics.likelihood import annealed_log_partition, log_likelihood
@@ -50,7 +50,7 @@ def measure(
 def evaluate(experiment: str, directory: Path, settings: dict[str, Any], target: Path, test: Path) -> None:
     """Measure every seed into one tidy table; `test` is the prepared array of held-out data."""
     row = describe(directory)["row"]
-    stored = torch.from_numpy(np.load(test)[: settings["data"]])
+    stored = torch.from_numpy(read(test)[: settings["data"]])
     planar = row["range"] is None
     data, limits = (stored, (-BOX, BOX)) if planar else (scale_pixels(stored, row["range"]), row["range"])
     rows = []

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddgm.datasets.prepared import read_sheet
-from ddgm.errors import UserError
+from ddgm.datasets.prepared import read, read_sheet
 from ddgm.whole_file import whole_file
 
 COLUMNS = ["dataset", "split", "source", "measure", "value"]
@@ -19,15 +18,12 @@ def describe(arrays: list[Path], target: Path) -> None:
 
     examples, entries (read from the original files), left_out, and one `fault_` for each kind that occurs;
     `mean_` and `sd_` of each channel, in units of a pixel's 0 to 255, or of each coordinate of points. Raises
-    UserError if a split's sheet is missing.
+    UserError if a split's sheet is missing or its array damaged.
     """
     rows = []
     for path in arrays:
         sheet = read_sheet(path)
-        try:
-            array = np.load(path, mmap_mode="r")
-        except (ValueError, EOFError):
-            raise UserError(f"{path} is damaged: delete it, and make it again with 'snakemake {path}'") from None
+        array = read(path, "r")
         values = {"examples": len(array), "entries": sheet["entries"], "left_out": sheet["left_out"]}
         values |= {f"fault_{fault}": count for fault, count in sheet["faults"].items()}
         names = CHANNELS[array.shape[1]] if array.ndim == 4 else ("x", "y")

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from ddgm import classifier
 from ddgm.classifier import CLASSES, Classifier
+from ddgm.datasets import prepared
 from ddgm.experiment import describe, load, provenance, scale_pixels
 from ddgm.generator import Generator
 from ddgm.metrics import features, interpolation
 from ddgm.metrics.energies import energy_values, kinds_of_input, spread
 from ddgm.metrics.table import COLUMNS, write
+from ddgm.reading import read_arrays
 from ddgm.sampling import draw_samples, energies, to_pixels
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 Arrays = dict[str, np.ndarray]
 PATHS = ["experiment", "seed", "path", "step", "metric", "value"]
@@ -59,7 +61,7 @@ def flat(pixels: Tensor) -> Tensor:
 def data(train: Path, test: Path, judge: Classifier, settings: dict[str, Any]) -> Digits:
     """`samples` digits of the training and of the test array, drawn at random, and all training digits' pixels."""
     stream = np.random.default_rng(settings["seed"])
-    arrays = [torch.from_numpy(np.load(array)) for array in (train, test)]
+    arrays = [torch.from_numpy(prepared.read(array)) for array in (train, test)]
     chosen = [array[torch.from_numpy(stream.permutation(len(array))[: settings["samples"]])] for array in arrays]
     pool = flat(arrays[0])
     distance, _ = features.nearest(flat(chosen[1]), pool)
@@ -196,8 +198,8 @@ def evaluate(
     row = describe(directory)["row"]
     judge = classifier.load(judge_directory)
     digits = data(train, test, judge, settings)
-    with np.load(samples) as archive:
-        all_lines = torch.from_numpy(archive["interpolations"])
+    wanted = {"interpolations": (len(row["seeds"]), "rows", "steps", "C", "H", "W")}
+    all_lines = torch.from_numpy(read_arrays(samples, wanted)["interpolations"])
     tables: dict[str, list[tuple[Any, ...]]] = {"metrics": [], "interpolations": [], "crossings": []}
     arrays: list[Arrays] = []
     of_first: Arrays = {}
@@ -214,13 +216,14 @@ def evaluate(
             of_line = (settings["steps"], *lines.shape[2:])
             of_first = slopes_at_inputs(energy, found.inputs, row["range"])
             of_first |= interpolation.named_lines(found.paths.get(interpolation.Z), found.energy_data, of_line)
-    for name, columns in (("metrics", COLUMNS), ("interpolations", PATHS), ("crossings", CROSSINGS)):
-        write(tables[name], targets[name], columns)
     stacked = {name: np.stack([some[name] for some in arrays]) for name in arrays[0]} | of_first
     stacked["source"] = np.array(provenance(directory)["data_source"])
     stacked["heldout_distance"] = digits.heldout_distance.numpy()
-    with whole_file(targets["evidence"]) as path:
-        np.savez_compressed(path, **stacked)
+    with all_or_none(targets.values()):
+        for name, columns in (("metrics", COLUMNS), ("interpolations", PATHS), ("crossings", CROSSINGS)):
+            write(tables[name], targets[name], columns)
+        with whole_file(targets["evidence"]) as path:
+            np.savez_compressed(path, **stacked)
 
 
 def evaluate_metrics(

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddgm.datasets.prepared import source_of
+from ddgm.datasets.prepared import read, source_of
 from ddgm.experiment import describe, load, provenance, scale_pixels
 from ddgm.metrics import features, pyramid
 from ddgm.metrics.digits import memorisation, sharpness_ratio
 from ddgm.metrics.energies import energy_values, kinds_of_input, spread
 from ddgm.metrics.table import write
 from ddgm.progress import log
+from ddgm.reading import read_arrays
 from ddgm.sampling import draw_in_parts, draw_samples, energies, energies_and_slopes, to_pixels
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 Arrays = dict[str, NDArray[Any]]
 PART = 2048  # images that are held at once
@@ -67,7 +68,7 @@ def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path
     Floors (`*_floor`) are those of one half of the training images against the other. weights: Inception's, or None,
     and then `absent` says why.
     """
-    stored = np.load(train, mmap_mode="r")
+    stored = read(train, "r")
     order = np.random.default_rng(settings["seed"]).permutation(len(stored))
     halves = np.array_split(order, 2)
     if weights is not None:
@@ -197,9 +198,8 @@ def evaluate(
     """
     row = describe(directory)["row"]
     limits, batch = row["range"], row["schedule"]["batch"]
-    stored = [np.load(array, mmap_mode="r") for array in (train, test)]
-    with np.load(known, allow_pickle=False) as archive:
-        against = dict(archive)
+    stored = [read(array, "r") for array in (train, test)]
+    against = read_arrays(known, {ABSENT: ()}, others=True)
     if weights is not None and str(against[ABSENT]):
         absent = f"{known} was made without Inception's weights, which are here now: delete it and run this again"
     net = None
@@ -212,7 +212,7 @@ def evaluate(
     floors = {name: float(value) for name, value in against.items() if name.endswith("_floor")}
     choice = np.random.default_rng(settings["seed"])
     pixels = [chosen(array, settings["compared"], choice) for array in stored]
-    rooms = None if other is None else chosen(np.load(other, mmap_mode="r"), settings["compared"], choice)
+    rooms = None if other is None else chosen(read(other, "r"), settings["compared"], choice)
     held_out, _ = nearest(pixels[1], stored[0])
     rows: list[tuple[Any, ...]] = []
     per_seed: list[Arrays] = []
@@ -252,11 +252,12 @@ def evaluate(
             of_first = landscape(energy, inputs, float(middle), settings, limits) | {
                 "heldout_distance": held_out.numpy()
             }
-    write(rows, targets["metrics"])
     arrays = {name: np.stack([some[name] for some in per_seed]) for name in per_seed[0]} | of_first
     arrays |= {"source": np.array(provenance(directory)["data_source"]), ABSENT: np.array(absent)}
-    with whole_file(targets["evidence"]) as path:
-        np.savez_compressed(path, **arrays)
+    with all_or_none(targets[name] for name in ("metrics", "evidence")):
+        write(rows, targets["metrics"])
+        with whole_file(targets["evidence"]) as path:
+            np.savez_compressed(path, **arrays)
 
 
 def sharpness(samples: Tensor, data: Tensor) -> float:

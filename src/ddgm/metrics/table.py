@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ddgm.reading import read_table
 from ddgm.whole_file import whole_file
 
 COLUMNS = ["experiment", "seed", "metric", "value"]
@@ -24,7 +25,7 @@ def tabulate(tables: list[Path], titles: dict[str, str], target: Path) -> None:
 
     The means go beside it as JSON too, experiment by experiment, the form that `dvc metrics` compares.
     """
-    rows = pd.concat([pd.read_csv(table) for table in tables])
+    rows = pd.concat([read_table(table, COLUMNS) for table in tables])
     summary = rows.groupby(["experiment", "metric"], sort=False)["value"].agg(["count", "mean", "std"]).reset_index()
     summary.insert(1, "title", summary["experiment"].map(titles))
     with whole_file(target) as path:

@@ -1,0 +1,77 @@
+"""Tables and npz files of results, read and checked: one that is damaged or of another make is one sentence.
+
+Figures and metrics read by it: nothing here imports torch.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ddgm.errors import UserError
+
+# What NumPy raises for an npz file that was cut or has other bytes than were written.
+UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def again(path: Path) -> str:
+    """What to do about a damaged file that the pipeline made: the end of a sentence."""
+    return f"delete it, and make it again with 'snakemake {path}'"
+
+
+def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]], others: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of the npz `path` that `wanted` names, each with its shape checked, and with `others` the rest too.
+
+    A shape is given as numbers and words: a number must be met, a word stands for any length from 1 up, and the
+    same word for the same length in all arrays of the file. Raises UserError naming file, array and shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in wanted if name not in archive]
+            if missing:
+                raise UserError(f"{path} holds no array {missing[0]!r}, only {sorted(archive)}: {again(path)}")
+            arrays = {name: archive[name] for name in (archive if others else wanted)}
+    except UNREADABLE as fault:
+        raise UserError(f"{path} cannot be read as an npz file ({fault}): {again(path)}") from fault
+    lengths: dict[str, int] = {}
+    for name, shape in wanted.items():
+        require_shape(path, name, arrays[name], shape, lengths)
+    return arrays
+
+
+def require_shape(
+    path: Path, name: str, array: np.ndarray, shape: tuple[str | int, ...], lengths: dict[str, int] | None = None
+) -> None:
+    """Raise UserError, naming file and shape, unless `array` has `shape` (as in `read_arrays`).
+
+    `lengths` holds what the words of `shape` stand for so far, and takes up new ones.
+    """
+    lengths = {} if lengths is None else lengths
+    fits = len(array.shape) == len(shape) and all(
+        length >= 1 and length == (lengths.setdefault(word, length) if isinstance(word, str) else word)
+        for length, word in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        needed = ", ".join(f"{word}={lengths[word]}" if word in lengths else str(word) for word in shape)
+        raise UserError(f"{path}: {name!r} has the shape {array.shape}, but ({needed}) is needed")
+
+
+def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False) -> pd.DataFrame:
+    """The csv file `path`; raises UserError if it lacks one of `columns`, or has no row though it must."""
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{path} cannot be read as a csv file ({fault}): {again(path)}") from fault
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise UserError(f"{path} has no column {missing[0]!r}; a header {','.join(columns)} is needed: {again(path)}")
+    if table.empty and not may_be_empty:
+        raise UserError(f"{path} has a header but no row: {again(path)}")
+    return table
