@@ -36,6 +36,14 @@ def said(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ("draw fig9", "argument figure: there is no 'fig9': did you mean 'fig4'? allowed are fig1,"),
+        ("trian toy_four_spin", "there is no 'trian': did you mean 'train'? allowed are fetch,"),
+        ("train", "arguments are required: experiment ('ddgm train --help' shows what to write)"),
+        ("train toy_four_spin --quick", "unrecognized arguments: --quick"),
+        ("prepare four_spin train --workers 0", "argument --workers: '0' is no whole number from 1: write 1 or more"),
+        ("train toy_four_spin --threads two", "argument --threads: 'two' is no whole number from 1"),
+        ("train toy_four_spin --checkpoint-minutes nan", "'nan' is no time in minutes: write a number from 0"),
+        ("train toy_four_spin --checkpoint-minutes -1", "'-1' is no time in minutes: write a number from 0"),
         ("train toy_four_spin --params .", "is no text file"),
         ("search toy_faces --branch toy", "no search of branch toy varies 'toy_faces'"),
         ("train mnst", "experiments has no entry 'mnst': did you mean 'mnist'?"),

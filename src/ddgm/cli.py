@@ -3,12 +3,13 @@
 import argparse
 import errno
 import logging
+import math
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ddgm import parameters
 from ddgm.errors import TRY_AGAIN, UserError
@@ -419,17 +420,40 @@ def existing(path: Path, command: str) -> Path:
     return path
 
 
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command, whose slips are UserErrors like any other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} ('{self.prog} --help' shows what to write)")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # argparse's own sentence guesses no neighbour.
+        if action.choices is not None and value not in action.choices:
+            known = list(action.choices)
+            raise argparse.ArgumentError(action, f"there is no '{value}'{parameters.nearest(str(value), known)}")
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1: write 1 or more")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A finite time from 0: with any other no state would ever be saved."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time in minutes: write a number from 0, as 5 or 0.5")
     return number
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Arguments of every verb."""
-    top = argparse.ArgumentParser(prog="ddgm", description=__doc__)
+    top = Parser(prog="ddgm", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for run, positional in (
         (fetch, ["dataset", "file"]),
@@ -470,7 +494,7 @@ def parser() -> argparse.ArgumentParser:
         if run is train:
             verb.add_argument("--threads", type=positive, help="CPU threads; the experiment's own number by default")
             verb.add_argument("--restart", action="store_true", help="forget a saved state and a finished model")
-            verb.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between two saved states")
+            verb.add_argument("--checkpoint-minutes", type=minutes, default=5.0, help="between two saved states")
             verb.add_argument("--checkpoints", type=positive, default=2, help="how many saved states are kept")
         verb.add_argument("--params", default="params.yaml", help="a parameter file, or JSON of dotted keys")
         verb.add_argument("--log", type=Path, help="a file that gets what is said on standard error")
@@ -479,7 +503,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
-    args = parser().parse_args(argv)
     started = time.monotonic()
     WRITTEN.clear()
     start_log(None)
@@ -488,10 +511,11 @@ def main(argv: list[str] | None = None) -> int:
     # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        if args.log and not quiet:
-            start_log(args.log)
         if quiet:
             log.setLevel(logging.CRITICAL)
+        args = parser().parse_args(argv)
+        if args.log and not quiet:
+            start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
             of_other = args.verb in ("describe", "reference") or getattr(args, "figure", None) in ("sheet", "claim")
