@@ -135,6 +135,7 @@ def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure what the images of a data set score against themselves: what samples are compared with."""
     from ddgm.metrics import images
 
+    refuse_kind("reference", args.dataset, args.dataset, ("images",), params)
     settings = params["branches"][args.branch]["images"]
     weights, absent = inception_weights(settings, fetch_them=True)
     if absent:
@@ -166,6 +167,7 @@ def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure a two-dimensional energy and generator along their training."""
     from ddgm.metrics.trace import evaluate as measure
 
+    refuse_experiment("trace", args.experiment, "traced", params)
     settings, dataset = measured_with(args, params, "tracing")
     target = RESULTS / args.branch / "traces" / f"{args.experiment}.csv"
     measure(args.experiment, model(args), settings, dataset, target)
@@ -175,6 +177,7 @@ def mix(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Let Langevin chains sample a trained energy beside its generator."""
     from ddgm.metrics.mixing import evaluate as measure
 
+    refuse_experiment("mix", args.experiment, "mixed", params)
     settings, dataset = measured_with(args, params, "mixing")
     target = RESULTS / args.branch / "mixing" / f"{args.experiment}.csv"
     measure(args.experiment, model(args), settings, dataset, target)
@@ -284,6 +287,11 @@ def draw_figure(args: argparse.Namespace, params: dict[str, Any], outputs: list[
     import importlib
 
     module, figure = importlib.import_module(f"ddgm.figures.{args.figure}"), FIGURES[args.figure]
+    if args.experiment and not figure.each:
+        given = f"draw {args.figure}"
+        raise UserError(
+            f"{args.figure} takes no name: write 'ddgm {given}' in place of 'ddgm {given} {args.experiment}'"
+        )
     if figure.each:
         title = title_of(args, params)
         module.draw(*(drawn_from(kind, args.experiment, args, params) for kind in figure.drawn_from), outputs, title)
@@ -300,13 +308,27 @@ def title_of(args: argparse.Namespace, params: dict[str, Any]) -> str:
     if not args.experiment:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
     title = parameters.select(params, f"experiments.{args.experiment}.title")
-    # A job's excerpt has the title alone.
-    dataset = params["experiments"][args.experiment].get("dataset")
-    wanted = parameters.KINDS_SHOWN.get(FIGURES[args.figure].shows)
-    if dataset and wanted and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) not in wanted:
-        words = parameters.WORDS[wanted[0]]
-        raise UserError(f"{args.figure} shows {words}, and the data of {args.experiment} are none")
+    refuse_experiment(args.figure, args.experiment, FIGURES[args.figure].shows, params)
     return title
+
+
+def refuse_experiment(what: str, name: str, shown: str | None, params: dict[str, Any]) -> None:
+    """UserError where an experiment's data are not of the kind that a branch's list `shown` may hold, for `what`."""
+    # A job's excerpt has no data set.
+    dataset = params.get("experiments", {}).get(name, {}).get("dataset")
+    if dataset and shown in parameters.KINDS_SHOWN:
+        refuse_kind(what, name, dataset, parameters.KINDS_SHOWN[shown], params)
+
+
+def refuse_kind(what: str, name: str, dataset: str, kinds: tuple[str, ...], params: dict[str, Any]) -> None:
+    """UserError where a data set, the one of `name`, is none that a verb or a figure, `what`, is for."""
+    rows = params.get("datasets", {})
+    if dataset in rows and (kind := parameters.evidence(rows[dataset])) not in kinds:
+        fitting = ", ".join(other for other, row in rows.items() if parameters.evidence(row) in kinds)
+        wanted, found = parameters.WORDS[kinds[0]], parameters.WORDS[kind]
+        raise UserError(
+            f"{what} is for data that are {wanted}, and those of {name} are {found}: such data sets are {fitting}"
+        )
 
 
 def drawn_from(kind: str, experiment: str, args: argparse.Namespace, params: dict[str, Any]) -> Path:
