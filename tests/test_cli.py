@@ -131,7 +131,8 @@ def test_the_first_lines_of_a_log_say_what_was_chosen(project, capsys):
     [
         (errno.ENOSPC, "the disk is full: free some space"),
         (errno.EDQUOT, "the disk quota is used up: free some space"),
-        (errno.EACCES, "no permission to write there"),
+        (errno.EIO, "somewhere: fault: check that place"),
+        (errno.EACCES, "no permission there (reading or writing)"),
     ],
 )
 def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence, project, capsys, monkeypatch):
@@ -144,6 +145,22 @@ def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence
     assert sentence in line
     assert not list((project / "data/prepared/four_spin").glob("*.npy"))
     assert not list((project / "data/prepared/four_spin").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--log logs", "ddgm: logs: a folder lies where a file is needed: move it away"),
+        ("--log params.yaml/x.log", "ddgm: params.yaml: a file, or a link that leads nowhere, lies where a folder is"),
+        ("", "ddgm: data: a file, or a link that leads nowhere, lies where a folder is needed: move it away"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named_in_one_sentence(options, sentence, project, capsys):
+    (project / "logs").mkdir()
+    (project / "data").symlink_to("away")
+    assert cli.main(["prepare", "four_spin", "train", *options.split()]) == 1
+    (line,) = said(capsys)
+    assert sentence in line.replace(f"{project}/", "")
 
 
 @pytest.mark.parametrize("kilobytes", [200, 1200])

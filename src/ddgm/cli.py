@@ -18,6 +18,16 @@ from ddgm.progress import log, start_log
 from ddgm.whole_file import WRITTEN
 
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
+# What the faults of a disk, or of a path, that are met most often mean, and what to do.
+IN_THE_WAY = "a file, or a link that leads nowhere, lies where a folder is needed: move it away, or name another place"
+NO_PERMISSION = "no permission there (reading or writing): change the owner or the mode"
+FAULTS = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EISDIR: "a folder lies where a file is needed: move it away, or name another place",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), IN_THE_WAY),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION),
+}
 
 
 def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -549,13 +559,10 @@ def main(argv: list[str] | None = None) -> int:
         log.error(f"ddgm: {error}")
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        advice = {
-            errno.ENOSPC: "the disk is full: free some space and run the same command again",
-            errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
-        }.get(error.errno, "no permission to write there: change the folder's owner or mode")
-        log.error(f"ddgm: {error.filename or args.verb}: {advice} (what is half-made was removed, or is continued)")
+        what = FAULTS.get(
+            error.errno or 0, f"{error.strerror or error}: check that place, and run the same command again"
+        )
+        log.error(f"ddgm: {error.filename or args.verb}: {what} (what is half-made was removed, or is continued)")
         return 1
     except KeyboardInterrupt:
         return 130
