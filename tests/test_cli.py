@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from conftest import ROOT
@@ -161,6 +162,44 @@ def test_a_path_that_cannot_be_written_is_named_in_one_sentence(options, sentenc
     assert cli.main(["prepare", "four_spin", "train", *options.split()]) == 1
     (line,) = said(capsys)
     assert sentence in line.replace(f"{project}/", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 7.45 TiB for an array with shape (9,)"), " for 7.45 TiB more"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"), " for 20.00 GiB more"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes."),
+            " for 400 bytes more",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_sentence_that_says_what_to_lower(error, wanted, project, capsys, monkeypatch):
+    (project / "data/prepared/four_spin").mkdir(parents=True)
+    (project / "data/prepared/four_spin/train.npy").touch()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ddgm.training.train", fail)
+    assert cli.main(["train", "toy_four_spin"]) == 1
+    (line,) = said(capsys)
+    assert line.startswith(f"ddgm: train: not enough memory{wanted}: write a smaller experiments.toy_four_spin.sched")
+    monkeypatch.setattr("ddgm.metrics.dataset.describe", fail)
+    (project / "data/prepared/four_spin/test.npy").touch()
+    assert cli.main(["describe", "four_spin"]) == 1
+    assert said(capsys)[0].endswith("end other programs, or run the same command where there is more")
+
+
+def test_another_fault_of_a_library_keeps_its_traceback(project, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("ddgm.cli.existing", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        cli.main(["train", "toy_four_spin"])
 
 
 @pytest.mark.parametrize("kilobytes", [200, 1200])

@@ -5,6 +5,7 @@ import errno
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -533,6 +534,24 @@ def parser() -> Parser:
     return top
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the machine, or of a device, was too small. Imports no PyTorch that is not there yet."""
+    torch = sys.modules.get("torch")
+    of_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    # PyTorch on a CPU has no error of its own for it.
+    return isinstance(error, MemoryError) or of_device or "can't allocate memory" in str(error)
+
+
+def too_little_memory(args: argparse.Namespace, error: BaseException) -> str:
+    """What to do about it, in one sentence."""
+    more = re.search(r"allocate (\d[\d.]* \w+)", str(error))
+    what = f"not enough memory{f' for {more[1]} more' if more else ''}: "
+    if args.verb not in ("train", "search"):
+        return what + "end other programs, or run the same command where there is more"
+    kept = ", and --restart; the last saved state is kept, to go on from where there is more" * (args.verb == "train")
+    return f"{what}write a smaller experiments.{args.experiment}.schedule.batch, or device: cpu{kept}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
     started = time.monotonic()
@@ -563,6 +582,12 @@ def main(argv: list[str] | None = None) -> int:
             error.errno or 0, f"{error.strerror or error}: check that place, and run the same command again"
         )
         log.error(f"ddgm: {error.filename or args.verb}: {what} (what is half-made was removed, or is continued)")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        # Also where another process speaks: its device may have had enough.
+        log.critical(f"ddgm: {args.verb}: {too_little_memory(args, error)}")
         return 1
     except KeyboardInterrupt:
         return 130
