@@ -101,6 +101,21 @@ def test_a_jobs_parameters_may_be_longer_than_a_files_name(project, capsys):
     assert said(capsys)[-1].startswith("ddgm: mnist has no raw file 'labels.gz'")
 
 
+@pytest.mark.parametrize("rank", ["1", "x"])
+def test_a_rank_that_torchrun_has_not_given_silences_nothing(rank, project, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    assert cli.main(["train", "mnst"]) == 1
+    assert "did you mean 'mnist'?" in said(capsys)[0]
+
+
+def test_of_several_processes_another_speaks_where_the_first_does_not(project, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ddgm")
+    monkeypatch.setattr(cli, "FIRST_SPEAKS", 0.01)
+    assert cli.main(["train", "mnst"]) == 1
+    assert "did you mean 'mnist'?" in said(capsys)[0]
+
+
 def test_every_verb_from_points_to_pictures(project, capsys):
     for command in (
         "prepare four_spin train", "prepare four_spin test", "train toy_four_spin", "sample toy_four_spin",
@@ -185,7 +200,7 @@ def test_too_little_memory_is_one_sentence_that_says_what_to_lower(error, wanted
 
     monkeypatch.setattr("ddgm.training.train", fail)
     assert cli.main(["train", "toy_four_spin"]) == 1
-    (line,) = said(capsys)
+    line = said(capsys)[-1]
     assert line.startswith(f"ddgm: train: not enough memory{wanted}: write a smaller experiments.toy_four_spin.sched")
     monkeypatch.setattr("ddgm.metrics.dataset.describe", fail)
     (project / "data/prepared/four_spin/test.npy").touch()

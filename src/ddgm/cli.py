@@ -16,9 +16,11 @@ from ddgm import parameters
 from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.figures.registry import FIGURES, FILES
 from ddgm.progress import log, start_log
+from ddgm.torchrun import run_on_devices, started_by_torchrun
 from ddgm.whole_file import WRITTEN
 
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
+FIRST_SPEAKS = 30.0  # seconds that the first of several processes has to say what all have met
 # What the faults of a disk, or of a path, that are met most often mean, and what to do.
 IN_THE_WAY = "a file, or a link that leads nowhere, lies where a folder is needed: move it away, or name another place"
 NO_PERMISSION = "no permission there (reading or writing): change the owner or the mode"
@@ -69,17 +71,19 @@ def describe(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train the energy and the generator of an experiment, all its seeds."""
-    from ddgm.torchrun import run_on_devices, started_by_torchrun
-
     row = parameters.select(params, f"experiments.{args.experiment}")
-    if row["devices"] > 1 and not started_by_torchrun():
-        sys.exit(run_on_devices(row["devices"], sys.argv[1:], TRY_AGAIN))
-    from ddgm.training import train as train_all
+    array = training_array(row["dataset"])
+    from ddgm import training
 
-    train_all(
+    if row["devices"] > 1 and not started_by_torchrun():
+        # Said once and at once, before there are several processes to say it.
+        training.refuse_other_model(model(args), args.experiment, row, args.restart)
+        training.choose_device(row["device"])
+        sys.exit(run_on_devices(row["devices"], sys.argv[1:], TRY_AGAIN))
+    training.train(
         args.experiment,
         row,
-        training_array(row["dataset"]),
+        array,
         model(args),
         RESULTS / args.branch / "state" / args.experiment,
         threads=args.threads or row["threads"],
@@ -558,7 +562,7 @@ def main(argv: list[str] | None = None) -> int:
     WRITTEN.clear()
     start_log(None)
     # Of several processes one speaks.
-    quiet = int(os.environ.get("RANK", 0)) > 0
+    quiet = started_by_torchrun() and int(os.environ["RANK"]) > 0
     # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -575,7 +579,10 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args, params)
         note_job(["ddgm", *(sys.argv[1:] if argv is None else argv)], started)
     except UserError as error:
-        log.error(f"ddgm: {error}")
+        if quiet:
+            # The first process says it and ends, which ends this one. If it does not, this one alone has met it.
+            time.sleep(FIRST_SPEAKS)
+        log.critical(f"ddgm: {error}")
         return 1
     except OSError as error:
         what = FAULTS.get(
