@@ -17,9 +17,13 @@ help: ## this list
 setup: $(VENV)/installed ## the environment in .venv, exactly as locked
 
 $(VENV)/installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "there is no $(PYTHON): write 'make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is older than Python 3.11: write 'make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@# One that was interrupted has Python and neither uv nor pip, and is made again.
+	@test -x $(BIN)/python -a -x $(BIN)/uv || $(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	  $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment: install its venv package (Debian: apt install python3-venv)"; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock

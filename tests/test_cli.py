@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from conftest import ROOT
@@ -36,6 +37,14 @@ def said(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ("draw fig9", "argument figure: there is no 'fig9': did you mean 'fig4'? allowed are fig1,"),
+        ("trian toy_four_spin", "there is no 'trian': did you mean 'train'? allowed are fetch,"),
+        ("train", "arguments are required: experiment ('ddgm train --help' shows what to write)"),
+        ("train toy_four_spin --quick", "unrecognized arguments: --quick"),
+        ("prepare four_spin train --workers 0", "argument --workers: '0' is no whole number from 1: write 1 or more"),
+        ("train toy_four_spin --threads two", "argument --threads: 'two' is no whole number from 1"),
+        ("train toy_four_spin --checkpoint-minutes nan", "'nan' is no time in minutes: write a number from 0"),
+        ("train toy_four_spin --checkpoint-minutes -1", "'-1' is no time in minutes: write a number from 0"),
         ("train toy_four_spin --params .", "is no text file"),
         ("search toy_faces --branch toy", "no search of branch toy varies 'toy_faces'"),
         ("train mnst", "experiments has no entry 'mnst': did you mean 'mnist'?"),
@@ -51,14 +60,25 @@ def said(capsys):
         ("draw fig4_lines toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces'"),
         ("draw fig4_curves toy_faces", "history.csv is missing: make it with 'ddgm train toy_faces'"),
         ("draw fig4_progress toy_faces", "progress.npz is missing: make it with 'ddgm train toy_faces'"),
-        ("draw fig4_landscape toy_digits", "shows colour images, and the data of toy_digits are none"),
-        ("draw fig3_energies toy_faces", "shows digits, and the data of toy_faces are none"),
+        ("draw fig4_landscape toy_digits", "is for data that are colour images, and those of toy_digits are digits"),
+        ("draw fig3_energies toy_faces", "is for data that are digits, and those of toy_faces are colour"),
         ("tabulate --branch toy", "toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin'"),
         ("trace toy_two_spiral", "holds no trained model"),
         ("mix toy_two_spiral", "holds no trained model"),
         ("search toy_four_spin", "train.npy is missing: make it with 'ddgm prepare four_spin train'"),
         ("rank planar --branch toy", "search/toy_four_spin.csv is missing: make it with 'ddgm search toy_four_spin'"),
         ("judge --branch toy", "metrics/toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin'"),
+        (
+            "trace toy_digits",
+            "trace is for data that are two-dimensional, and those of toy_digits are digits: such data",
+        ),
+        (
+            "mix mnist",
+            "mix is for data that are two-dimensional, and those of mnist are digits: such data sets are four",
+        ),
+        ("reference four_spin", "reference is for data that are colour images, and those of four_spin are two-dim"),
+        ("draw fig1 mnist", "fig1 takes no name: write 'ddgm draw fig1' in place of 'ddgm draw fig1 mnist'"),
+        ("draw curves toy_faces", "curves takes no name: write 'ddgm draw curves' in place of"),
         ("draw claim", "drawn of one claim: write 'ddgm draw claim CLAIM'"),
         ("draw claim mcmc_mixes --branch toy", "has no entry 'mcmc_mixes': did you mean 'mcmc_mixes_badly'?"),
         ("draw claim mcmc_mixes_badly --branch toy", "metrics/claims.csv is missing: make it with 'ddgm judge'"),
@@ -79,6 +99,21 @@ def test_a_jobs_parameters_may_be_longer_than_a_files_name(project, capsys):
     given = json.dumps({f"datasets.mnist.{key}": value for key, value in row.items()})
     assert len(given) > 255 and cli.main(["fetch", "mnist", "labels.gz", "--params", given]) == 1
     assert said(capsys)[-1].startswith("ddgm: mnist has no raw file 'labels.gz'")
+
+
+@pytest.mark.parametrize("rank", ["1", "x"])
+def test_a_rank_that_torchrun_has_not_given_silences_nothing(rank, project, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    assert cli.main(["train", "mnst"]) == 1
+    assert "did you mean 'mnist'?" in said(capsys)[0]
+
+
+def test_of_several_processes_another_speaks_where_the_first_does_not(project, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ddgm")
+    monkeypatch.setattr(cli, "FIRST_SPEAKS", 0.01)
+    assert cli.main(["train", "mnst"]) == 1
+    assert "did you mean 'mnist'?" in said(capsys)[0]
 
 
 def test_every_verb_from_points_to_pictures(project, capsys):
@@ -112,7 +147,8 @@ def test_the_first_lines_of_a_log_say_what_was_chosen(project, capsys):
     [
         (errno.ENOSPC, "the disk is full: free some space"),
         (errno.EDQUOT, "the disk quota is used up: free some space"),
-        (errno.EACCES, "no permission to write there"),
+        (errno.EIO, "somewhere: fault: check that place"),
+        (errno.EACCES, "no permission there (reading or writing)"),
     ],
 )
 def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence, project, capsys, monkeypatch):
@@ -125,6 +161,60 @@ def test_a_fault_of_the_disk_is_one_sentence_and_leaves_nothing(number, sentence
     assert sentence in line
     assert not list((project / "data/prepared/four_spin").glob("*.npy"))
     assert not list((project / "data/prepared/four_spin").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--log logs", "ddgm: logs: a folder lies where a file is needed: move it away"),
+        ("--log params.yaml/x.log", "ddgm: params.yaml: a file, or a link that leads nowhere, lies where a folder is"),
+        ("", "ddgm: data: a file, or a link that leads nowhere, lies where a folder is needed: move it away"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named_in_one_sentence(options, sentence, project, capsys):
+    (project / "logs").mkdir()
+    (project / "data").symlink_to("away")
+    assert cli.main(["prepare", "four_spin", "train", *options.split()]) == 1
+    (line,) = said(capsys)
+    assert sentence in line.replace(f"{project}/", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 7.45 TiB for an array with shape (9,)"), " for 7.45 TiB more"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"), " for 20.00 GiB more"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes."),
+            " for 400 bytes more",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_sentence_that_says_what_to_lower(error, wanted, project, capsys, monkeypatch):
+    (project / "data/prepared/four_spin").mkdir(parents=True)
+    (project / "data/prepared/four_spin/train.npy").touch()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ddgm.training.train", fail)
+    assert cli.main(["train", "toy_four_spin"]) == 1
+    line = said(capsys)[-1]
+    assert line.startswith(f"ddgm: train: not enough memory{wanted}: write a smaller experiments.toy_four_spin.sched")
+    monkeypatch.setattr("ddgm.metrics.dataset.describe", fail)
+    (project / "data/prepared/four_spin/test.npy").touch()
+    assert cli.main(["describe", "four_spin"]) == 1
+    assert said(capsys)[0].endswith("end other programs, or run the same command where there is more")
+
+
+def test_another_fault_of_a_library_keeps_its_traceback(project, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("ddgm.cli.existing", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        cli.main(["train", "toy_four_spin"])
 
 
 @pytest.mark.parametrize("kilobytes", [200, 1200])

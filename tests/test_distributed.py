@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from ddgm import distributed, examples, pair
 from ddgm.errors import UserError
 from ddgm.pair import Pair
 from ddgm.search import changed
+from ddgm.torchrun import run_on_devices
 from ddgm.training import choose_device, refuse_processes, train
 
 NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
@@ -164,6 +167,29 @@ def test_more_processes_than_gpus_are_refused_by_all_of_them_so_that_one_can_say
         with pytest.raises(UserError, match=r"^2 processes want a GPU each, and PyTorch sees 1 here: write as"):
             choose_device("auto")
         assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(None, "train.npy is missing"), (b"no array", "is damaged: delete")])
+def test_what_stops_an_experiment_on_two_devices_is_said_once_and_by_nobody_else(
+    content, sentence, parameters, tmp_path
+):
+    row = parameters["experiments"]["toy_four_spin"] | {"devices": 2}
+    if content:
+        (tmp_path / "data/prepared/four_spin").mkdir(parents=True)
+        (tmp_path / "data/prepared/four_spin/train.npy").write_bytes(content)
+    command = [sys.executable, "-m", "ddgm", "train", "toy_four_spin", "--branch", "toy", "--params"]
+    command += [json.dumps({"experiments.toy_four_spin": row})]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and done.stderr.count("ddgm: ") == 1 and sentence in done.stderr.splitlines()[-1]
+    assert "torch.distributed" not in done.stderr and "elastic" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_process_that_a_signal_has_ended_is_named(monkeypatch):
+    failure = ProcessFailure(local_rank=1, pid=1, exitcode=-signal.SIGKILL, error_file="none")
+    launch = Mock(return_value=Mock(side_effect=ChildFailedError("ddgm", {1: failure})))
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    with pytest.raises(UserError, match="process 1 of 2 was ended by SIGKILL, as one is that takes too much memory"):
+        run_on_devices(2, ["train", "x"], 75)
 
 
 @pytest.mark.parametrize("ending", ["finished", "asked to end"])

@@ -621,6 +621,9 @@ def test_what_cannot_be_captured_is_computed_without_and_said(monkeypatch, caplo
     double = replayed(torch.mul, torch.mul, [torch.ones(2)], torch.zeros(2))
     assert torch.equal(double(torch.ones(2), torch.ones(2)), torch.ones(2))
     assert "training is not replayed, and slower: not permitted" in caplog.text
+    monkeypatch.setattr("ddgm.replayed.captured", Mock(side_effect=torch.OutOfMemoryError("20.00 GiB")))
+    with pytest.raises(torch.OutOfMemoryError):
+        replayed(torch.mul, torch.mul, [torch.ones(2)], torch.zeros(2))
 
 
 def test_a_program_is_not_asked_for_shapes_that_it_was_not_made_for(monkeypatch):

@@ -12,6 +12,7 @@ import yaml
 from ddgm import cli, record
 from ddgm.datasets import prepared
 from ddgm.training import train
+from ddgm.verify import recorded_stages
 
 
 def said(capsys):
@@ -172,6 +173,11 @@ def test_a_classifier_is_compared_with_its_row_and_its_data(project, capsys):
     row_fault, data_fault, _ = said(capsys)
     assert "classifiers/toy_digits was trained with epochs = 99, and params.yaml has" in row_fault
     assert "toy_digits was trained on another data/prepared/toy_digits/train.npy than lies here" in data_fault
+
+
+def test_a_lock_without_stages_is_an_empty_one(tmp_path):
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n")
+    assert recorded_stages(tmp_path / "dvc.lock") == {}
 
 
 def test_a_damaged_lock_is_one_sentence(project, capsys):

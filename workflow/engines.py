@@ -26,10 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake.exceptions import RuleException, WorkflowError
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
+from ddgm.errors import UserError
 from ddgm.parameters import LOADER
+from ddgm.whole_file import whole_file
 
 PIPELINE, LOCK, PARAMETERS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
 HEADER = "# Written by `python workflow/engines.py generate` from the rules: edit them, not this file.\n"
@@ -224,10 +227,20 @@ def write_pipeline(flow: Any) -> None:
     """Write dvc.yaml if it is not what follows from the jobs."""
     text = pipeline(flow)
     if not PIPELINE.exists() or PIPELINE.read_text() != text:
-        PIPELINE.write_text(text)
+        with whole_file(PIPELINE) as path:
+            path.write_text(text)
         print("dvc.yaml: written again, for the jobs have changed")
     IN_STEP.parent.mkdir(exist_ok=True)
     IN_STEP.write_text(digest())
+
+
+def stages_of(file: Path) -> dict[str, Any]:
+    """What dvc.yaml or dvc.lock says of each stage, nothing where it is missing or empty; YAMLError if damaged."""
+    content = (yaml.load(file.read_text(), LOADER) if file.exists() else None) or {}
+    stages = (content.get("stages") or {}) if isinstance(content, dict) else None
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise yaml.YAMLError(f"{file} has no table of stages")
+    return stages
 
 
 def disagreements() -> tuple[list[str], list[str]]:
@@ -235,13 +248,12 @@ def disagreements() -> tuple[list[str], list[str]]:
 
     Asked at each run, so without DVC, which takes a second to import."""
     try:
-        stages = yaml.load(PIPELINE.read_text(), LOADER)["stages"] if PIPELINE.exists() else {}
-        locked = yaml.load(LOCK.read_text(), LOADER)["stages"] if LOCK.exists() else {}
+        stages, locked = stages_of(PIPELINE), stages_of(LOCK)
     except yaml.YAMLError:
         return ["dvc.lock"], []  # a merge left half-done: DVC will say what is wrong
     foreign, unrecorded = [], []
     for name, entry in stages.items():
-        outs = [out for kind in ("outs", "metrics") for out in entry.get(kind, [])]
+        outs = [out for kind in ("outs", "metrics") for out in entry.get(kind) or ()]
         paths = [out if isinstance(out, str) else next(iter(out)) for out in outs]
         if name in locked and strangers(paths):
             foreign.append(name)
@@ -362,6 +374,13 @@ def record(flow: Any, repo: Any) -> None:
         print(f"dvc.lock: results recorded: {len(stages)}")
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What either engine, or the project, raises to say in a sentence what is wrong; and an engine not installed."""
+    # Without DVC, or where it is not there yet, it has raised nothing.
+    dvc = sys.modules.get("dvc.exceptions")
+    return (UserError, WorkflowError, RuleException, ImportError, *([dvc.DvcException] if dvc else []))
+
+
 def main(command: str) -> None:
     """One of the four commands."""
     os.chdir(Path(__file__).parents[1])
@@ -387,4 +406,8 @@ if __name__ == "__main__":
     commands = ("generate", "check", "adopt", "sync")
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         raise SystemExit(f"write 'python workflow/engines.py COMMAND' with one of {', '.join(commands)}")
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except refusals() as error:
+        missing = ": 'make setup' installs both engines" if isinstance(error, ImportError) else ""
+        raise SystemExit(f"{' '.join(str(error).split()) or type(error).__name__}{missing}") from None

@@ -1,6 +1,5 @@
 """The state that an interrupted training goes on from: written whole, and refused if the parameters changed."""
 
-import fcntl
 import io
 import os
 import pickle
@@ -14,6 +13,7 @@ import torch
 
 from ddgm import distributed
 from ddgm.errors import UserError
+from ddgm.lock import lock
 from ddgm.progress import log
 from ddgm.whole_file import whole_file
 
@@ -85,23 +85,19 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
 def only_trainer(path: Path) -> Iterator[None]:
     """Hold the lock beside a folder of checkpoints, so that a run has one trainer; of several processes the first does.
 
-    Raises UserError if another process has it.
-
-    The kernel lets go of the lock when the process ends, however it ends: no stale lock is left behind.
+    Raises UserError if another process has it, or if the file system has no locks.
     """
     if not distributed.is_first():
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(handle.fileno(), path.parent):
             handle.seek(0)
             process = handle.read().strip()
             raise UserError(
                 f"process {process} is training {path.stem} already: wait for it, or stop it with 'kill {process}'"
-            ) from None
+            )
         handle.truncate(0)
         handle.write(f"{os.getpid()}\n")
         handle.flush()

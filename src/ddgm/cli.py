@@ -3,20 +3,34 @@
 import argparse
 import errno
 import logging
+import math
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ddgm import parameters
 from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.figures.registry import FIGURES, FILES
 from ddgm.progress import log, start_log
+from ddgm.torchrun import run_on_devices, started_by_torchrun
 from ddgm.whole_file import WRITTEN
 
 RAW, PREPARED, RESULTS = Path("data/raw"), Path("data/prepared"), Path("results")
+FIRST_SPEAKS = 30.0  # seconds that the first of several processes has to say what all have met
+# What the faults of a disk, or of a path, that are met most often mean, and what to do.
+IN_THE_WAY = "a file, or a link that leads nowhere, lies where a folder is needed: move it away, or name another place"
+NO_PERMISSION = "no permission there (reading or writing): change the owner or the mode"
+FAULTS = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    errno.EISDIR: "a folder lies where a file is needed: move it away, or name another place",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), IN_THE_WAY),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION),
+}
 
 
 def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -57,17 +71,19 @@ def describe(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train the energy and the generator of an experiment, all its seeds."""
-    from ddgm.torchrun import run_on_devices, started_by_torchrun
-
     row = parameters.select(params, f"experiments.{args.experiment}")
-    if row["devices"] > 1 and not started_by_torchrun():
-        sys.exit(run_on_devices(row["devices"], sys.argv[1:], TRY_AGAIN))
-    from ddgm.training import train as train_all
+    array = training_array(row["dataset"])
+    from ddgm import training
 
-    train_all(
+    if row["devices"] > 1 and not started_by_torchrun():
+        # Said once and at once, before there are several processes to say it.
+        training.refuse_other_model(model(args), args.experiment, row, args.restart)
+        training.choose_device(row["device"])
+        sys.exit(run_on_devices(row["devices"], sys.argv[1:], TRY_AGAIN))
+    training.train(
         args.experiment,
         row,
-        training_array(row["dataset"]),
+        array,
         model(args),
         RESULTS / args.branch / "state" / args.experiment,
         threads=args.threads or row["threads"],
@@ -134,6 +150,7 @@ def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure what the images of a data set score against themselves: what samples are compared with."""
     from ddgm.metrics import images
 
+    refuse_kind("reference", args.dataset, args.dataset, ("images",), params)
     settings = params["branches"][args.branch]["images"]
     weights, absent = inception_weights(settings, fetch_them=True)
     if absent:
@@ -165,6 +182,7 @@ def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure a two-dimensional energy and generator along their training."""
     from ddgm.metrics.trace import evaluate as measure
 
+    refuse_experiment("trace", args.experiment, "traced", params)
     settings, dataset = measured_with(args, params, "tracing")
     target = RESULTS / args.branch / "traces" / f"{args.experiment}.csv"
     measure(args.experiment, model(args), settings, dataset, target)
@@ -174,6 +192,7 @@ def mix(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Let Langevin chains sample a trained energy beside its generator."""
     from ddgm.metrics.mixing import evaluate as measure
 
+    refuse_experiment("mix", args.experiment, "mixed", params)
     settings, dataset = measured_with(args, params, "mixing")
     target = RESULTS / args.branch / "mixing" / f"{args.experiment}.csv"
     measure(args.experiment, model(args), settings, dataset, target)
@@ -283,6 +302,11 @@ def draw_figure(args: argparse.Namespace, params: dict[str, Any], outputs: list[
     import importlib
 
     module, figure = importlib.import_module(f"ddgm.figures.{args.figure}"), FIGURES[args.figure]
+    if args.experiment and not figure.each:
+        given = f"draw {args.figure}"
+        raise UserError(
+            f"{args.figure} takes no name: write 'ddgm {given}' in place of 'ddgm {given} {args.experiment}'"
+        )
     if figure.each:
         title = title_of(args, params)
         module.draw(*(drawn_from(kind, args.experiment, args, params) for kind in figure.drawn_from), outputs, title)
@@ -299,13 +323,27 @@ def title_of(args: argparse.Namespace, params: dict[str, Any]) -> str:
     if not args.experiment:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
     title = parameters.select(params, f"experiments.{args.experiment}.title")
-    # A job's excerpt has the title alone.
-    dataset = params["experiments"][args.experiment].get("dataset")
-    wanted = parameters.KINDS_SHOWN.get(FIGURES[args.figure].shows)
-    if dataset and wanted and parameters.evidence(parameters.select(params, f"datasets.{dataset}")) not in wanted:
-        words = parameters.WORDS[wanted[0]]
-        raise UserError(f"{args.figure} shows {words}, and the data of {args.experiment} are none")
+    refuse_experiment(args.figure, args.experiment, FIGURES[args.figure].shows, params)
     return title
+
+
+def refuse_experiment(what: str, name: str, shown: str | None, params: dict[str, Any]) -> None:
+    """UserError where an experiment's data are not of the kind that a branch's list `shown` may hold, for `what`."""
+    # A job's excerpt has no data set.
+    dataset = params.get("experiments", {}).get(name, {}).get("dataset")
+    if dataset and shown in parameters.KINDS_SHOWN:
+        refuse_kind(what, name, dataset, parameters.KINDS_SHOWN[shown], params)
+
+
+def refuse_kind(what: str, name: str, dataset: str, kinds: tuple[str, ...], params: dict[str, Any]) -> None:
+    """UserError where a data set, the one of `name`, is none that a verb or a figure, `what`, is for."""
+    rows = params.get("datasets", {})
+    if dataset in rows and (kind := parameters.evidence(rows[dataset])) not in kinds:
+        fitting = ", ".join(other for other, row in rows.items() if parameters.evidence(row) in kinds)
+        wanted, found = parameters.WORDS[kinds[0]], parameters.WORDS[kind]
+        raise UserError(
+            f"{what} is for data that are {wanted}, and those of {name} are {found}: such data sets are {fitting}"
+        )
 
 
 def drawn_from(kind: str, experiment: str, args: argparse.Namespace, params: dict[str, Any]) -> Path:
@@ -426,17 +464,40 @@ def existing(path: Path, command: str) -> Path:
     return path
 
 
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command, whose slips are UserErrors like any other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} ('{self.prog} --help' shows what to write)")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # argparse's own sentence guesses no neighbour.
+        if action.choices is not None and value not in action.choices:
+            known = list(action.choices)
+            raise argparse.ArgumentError(action, f"there is no '{value}'{parameters.nearest(str(value), known)}")
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1: write 1 or more")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A finite time from 0: with any other no state would ever be saved."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time in minutes: write a number from 0, as 5 or 0.5")
     return number
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Arguments of every verb."""
-    top = argparse.ArgumentParser(prog="ddgm", description=__doc__)
+    top = Parser(prog="ddgm", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for run, positional in (
         (fetch, ["dataset", "file"]),
@@ -477,28 +538,46 @@ def parser() -> argparse.ArgumentParser:
         if run is train:
             verb.add_argument("--threads", type=positive, help="CPU threads; the experiment's own number by default")
             verb.add_argument("--restart", action="store_true", help="forget a saved state and a finished model")
-            verb.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between two saved states")
+            verb.add_argument("--checkpoint-minutes", type=minutes, default=5.0, help="between two saved states")
             verb.add_argument("--checkpoints", type=positive, default=2, help="how many saved states are kept")
         verb.add_argument("--params", default="params.yaml", help="a parameter file, or JSON of dotted keys")
         verb.add_argument("--log", type=Path, help="a file that gets what is said on standard error")
     return top
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the machine, or of a device, was too small. Imports no PyTorch that is not there yet."""
+    torch = sys.modules.get("torch")
+    of_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    # PyTorch on a CPU has no error of its own for it.
+    return isinstance(error, MemoryError) or of_device or "can't allocate memory" in str(error)
+
+
+def too_little_memory(args: argparse.Namespace, error: BaseException) -> str:
+    """What to do about it, in one sentence."""
+    more = re.search(r"allocate (\d[\d.]* \w+)", str(error))
+    what = f"not enough memory{f' for {more[1]} more' if more else ''}: "
+    if args.verb not in ("train", "search"):
+        return what + "end other programs, or run the same command where there is more"
+    kept = ", and --restart; the last saved state is kept, to go on from where there is more" * (args.verb == "train")
+    return f"{what}write a smaller experiments.{args.experiment}.schedule.batch, or device: cpu{kept}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
-    args = parser().parse_args(argv)
     started = time.monotonic()
     WRITTEN.clear()
     start_log(None)
     # Of several processes one speaks.
-    quiet = int(os.environ.get("RANK", 0)) > 0
+    quiet = started_by_torchrun() and int(os.environ["RANK"]) > 0
     # Asked to end (a cluster, or Snakemake's Ctrl-C), leave by the way that removes temporary files.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        if args.log and not quiet:
-            start_log(args.log)
         if quiet:
             log.setLevel(logging.CRITICAL)
+        args = parser().parse_args(argv)
+        if args.log and not quiet:
+            start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
             of_other = args.verb in ("describe", "reference") or getattr(args, "figure", None) in ("sheet", "claim")
@@ -508,16 +587,22 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args, params)
         note_job(["ddgm", *(sys.argv[1:] if argv is None else argv)], started)
     except UserError as error:
-        log.error(f"ddgm: {error}")
+        if quiet:
+            # The first process says it and ends, which ends this one. If it does not, this one alone has met it.
+            time.sleep(FIRST_SPEAKS)
+        log.critical(f"ddgm: {error}")
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        what = FAULTS.get(
+            error.errno or 0, f"{error.strerror or error}: check that place, and run the same command again"
+        )
+        log.error(f"ddgm: {error.filename or args.verb}: {what} (what is half-made was removed, or is continued)")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
-        advice = {
-            errno.ENOSPC: "the disk is full: free some space and run the same command again",
-            errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
-        }.get(error.errno, "no permission to write there: change the folder's owner or mode")
-        log.error(f"ddgm: {error.filename or args.verb}: {advice} (what is half-made was removed, or is continued)")
+        # Also where another process speaks: its device may have had enough.
+        log.critical(f"ddgm: {args.verb}: {too_little_memory(args, error)}")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -23,6 +23,9 @@ def replayed(
     held = [tensor.clone() for tensor in example]
     try:
         graph, result = captured(function, *weights, *held)
+    except torch.OutOfMemoryError:
+        # For its user to answer, with a smaller batch: operations alone may meet it as well, and later.
+        raise
     except RuntimeError as error:
         log.warning(" ".join(["training is not replayed, and slower:", *str(error).splitlines()[:1]]))
         return function

@@ -1,8 +1,11 @@
 """One command on several devices: torchrun's launcher around itself, for an experiment with `devices` above 1."""
 
+import logging
 import os
 import signal
 import sys
+
+from ddgm.errors import UserError
 
 SHUTDOWN = 300  # seconds that processes asked to end have to save what they have
 
@@ -15,7 +18,8 @@ def started_by_torchrun() -> bool:
 def run_on_devices(devices: int, arguments: list[str], try_again: int) -> int:
     """Run `ddgm ARGUMENTS` as so many processes of this machine, which torchrun starts and ends; gives the exit code.
 
-    Asked to end by a SIGTERM, that is `try_again`: each process has saved its state by then.
+    Asked to end by a SIGTERM, that is `try_again`: each process has saved its state by then. Raises UserError if a
+    signal has ended one of them, which then had no time to say why.
     """
     # By its Python interface: the command takes what begins as one of its options for its own.
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -26,9 +30,19 @@ def run_on_devices(devices: int, arguments: list[str], try_again: int) -> int:
         min_nodes=1, max_nodes=1, nproc_per_node=devices, run_id="ddgm", rdzv_backend="c10d",
         rdzv_endpoint="localhost:0", max_restarts=0, shutdown_timeout=SHUTDOWN,
     )  # fmt: skip
+    # What it would say of failures, the processes say.
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "ddgm", *arguments)
-    except ChildFailedError:
+    except ChildFailedError as failed:
+        number, failure = failed.get_first_failure()
+        if failure.exitcode < 0:
+            raise UserError(
+                f"process {number} of {devices} was ended by {signal.Signals(-failure.exitcode).name}, as one is that "
+                f"takes too much memory: the same command goes on from the last saved state"
+            ) from None
         # The process that speaks has said why.
         return 1
     except SignalException as asked:

@@ -93,7 +93,7 @@ def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str
 def recorded_stages(lock: Path) -> dict[str, Any]:
     """What dvc.lock says of each finished job, none if there is no such file. Raises UserError for a damaged one."""
     try:
-        return (yaml.load(lock.read_text(), LOADER) or {}).get("stages", {})
+        return (yaml.load(lock.read_text(), LOADER) or {}).get("stages") or {}
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, AttributeError):

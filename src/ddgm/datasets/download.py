@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ddgm.datasets import drawn, registry
 from ddgm.datasets.verify import Order, SourceError, WrongFileError, refuse_page, verify
 from ddgm.errors import UserError
+from ddgm.lock import lockable
 from ddgm.progress import LINE_SECONDS
 from ddgm.whole_file import whole_file
 
@@ -78,7 +79,8 @@ def _alone(target: Path) -> Iterator[None]:
     """Let one process at a time fetch `target`; the lock of a process that died holds nobody up."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        with lockable(target.parent):
+            lock.acquire(timeout=0)
     except Timeout:
         log.info("%s is being fetched by another process: waiting for it", target)
         lock.acquire()

@@ -5,7 +5,6 @@ appended in order to a hidden array beside the target. A journal beside that say
 interrupted preparation goes on after them; the same entries give the same bytes whatever the number of workers.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -34,6 +33,7 @@ from ddgm.datasets.images import UnusableError, develop
 from ddgm.datasets.prepared import FAULT_COLUMNS, Split, index_columns, write_sheet, write_table
 from ddgm.datasets.registry import checksums
 from ddgm.errors import UserError
+from ddgm.lock import lock
 from ddgm.progress import Progress, log
 
 CHUNK_ENTRIES = 128
@@ -223,7 +223,7 @@ def alone(folder: Path, target: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        lock(handle, target)
+        hold(handle, target)
         yield
     finally:
         with suppress(OSError):
@@ -231,12 +231,10 @@ def alone(folder: Path, target: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def lock(handle: int, target: Path) -> None:
-    """Hold an open file or folder; the kernel lets go of it when the process ends, however it ends."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ResumableError(f"another process prepares {target} already: wait for it, or stop it first") from None
+def hold(handle: int, target: Path) -> None:
+    """Lock an open file or folder near `target`; ResumableError if another process prepares that."""
+    if not lock(handle, target.parent):
+        raise ResumableError(f"another process prepares {target} already: wait for it, or stop it first")
 
 
 def images_version() -> str:
@@ -296,7 +294,7 @@ class Partial:
         self.array_path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             self.journal = stack.enter_context(self.journal_path.open("a+", encoding="utf-8"))
-            lock(self.journal.fileno(), self.split.array)
+            hold(self.journal.fileno(), self.split.array)
             self.array = stack.enter_context(open(self.array_path, "r+b" if self.array_path.exists() else "w+b"))
             self.resume()
             self.require_space()

@@ -1,0 +1,61 @@
+"""The bridge between the engines where its files are damaged: one sentence, and every Snakemake call goes on."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+STAGE = "stages:\n  draw-x:\n    cmd: draw\n    outs:\n    - made.png\n    metrics:\n"
+
+
+@pytest.fixture
+def engines(tmp_path, monkeypatch):
+    """workflow/engines.py in an empty folder with one stage, whose file is not there."""
+    spec = importlib.util.spec_from_file_location("engines", ROOT / "workflow/engines.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(STAGE)
+    return module
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "dvc.lock"])
+@pytest.mark.parametrize(
+    ("content", "damaged"),
+    [
+        ("", False),
+        ("schema: '2.0'\n", False),
+        ("stages:\n", False),
+        ("- a list\n", True),
+        ("stages: [1]\n", True),
+        ("stages:\n  draw-x:\n", True),
+        ("<<<<<<< HEAD\nstages: {}\n=======\n", True),
+    ],
+)
+def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines, tmp_path):
+    (tmp_path / file).write_text(content)
+    assert engines.disagreements() == ((["dvc.lock"], []) if damaged else ([], []))
+
+
+def test_the_pipeline_is_written_whole_or_not_at_all(engines, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "pipeline", lambda flow: "half\ud800")  # which no file can hold
+    with pytest.raises(UnicodeEncodeError):
+        engines.write_pipeline(None)
+    assert (tmp_path / "dvc.yaml").read_text() == STAGE
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml"]
+
+
+def test_what_an_engine_refuses_is_one_sentence(tmp_path):
+    (tmp_path / "workflow").mkdir()
+    shutil.copy(ROOT / "workflow/engines.py", tmp_path / "workflow")
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "Snakefile").write_text("rule all:\n    input: 'absent'\n")
+    done = subprocess.run(
+        [sys.executable, "workflow/engines.py", "generate"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "absent" in done.stderr
