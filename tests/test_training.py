@@ -379,17 +379,49 @@ def test_a_damaged_model_is_refused_in_one_sentence(file, sentence, planar_row, 
 
 def test_the_newest_states_are_kept_and_a_damaged_one_is_passed_over(planar_row, planar_data, tmp_path):
     """Killed while the disk loses what it has not written, a training goes on from the state before."""
-    planar_row["schedule"]["steps"] = 300
+    planar_row["schedule"]["steps"] = 60
     array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
     train("x", planar_row, array, tmp_path / "whole", tmp_path / "state" / "whole")
-    train("x", planar_row, array, tmp_path / "model", states, checkpoint_minutes=0.0, checkpoints=3, until=250)
-    assert sorted(path.stem for path in states.iterdir()) == ["000000150", "000000200", "000000250"]
-    newest = states / "000000250.pt"
+    train("x", planar_row, array, tmp_path / "model", states, checkpoint_minutes=0.0, checkpoints=3, until=55)
+    assert sorted(path.stem for path in states.iterdir()) == ["000000053", "000000054", "000000055"]
+    newest = states / "000000055.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     train("x", planar_row, array, tmp_path / "model", states)
     for file in ("weights.safetensors", "history.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
     assert not states.exists(), "nothing to go on from is left"
+
+
+@pytest.mark.parametrize("kind", ["planar", "digit"])
+def test_a_state_is_saved_as_soon_as_the_minutes_are_over(kind, request, tmp_path, monkeypatch):
+    """Killed outright, a training loses those minutes and no more: a round takes a second of the clock here."""
+    row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")
+    row["average"], row["schedule"]["steps"] = {"energy": 0.9, "generator": 0.8}, 100
+    row["schedule"].update(snapshots=4, pictures=4)
+    array, states = saved_array(tmp_path, data), tmp_path / "state" / "x"
+    train("x", row, array, tmp_path / "whole", tmp_path / "state" / "whole")
+    step, read, clock, looked_at = Pair.round, Run.refuse_divergence, [0.0], []
+
+    def round_of_a_second(pair):
+        if pair.step == 90:
+            raise InterruptedError("kill -9")
+        clock[0] += 1
+        return step(pair)
+
+    def noted(run, values):
+        looked_at.append((run.pair.step, len(values)))
+        return read(run, values)
+
+    with monkeypatch.context() as killed, pytest.raises(InterruptedError):
+        killed.setattr(Pair, "round", round_of_a_second)
+        killed.setattr(Run, "refuse_divergence", noted)
+        killed.setattr(time, "monotonic", lambda: clock[0])
+        train("x", row, array, tmp_path / "model", states, checkpoint_minutes=1.0)
+    assert [path.name for path in states.iterdir()] == ["000000061.pt"], "at the first step after a minute"
+    assert looked_at == [(50, 50), (61, 11)], "losses are read for a report or a state, and never for the clock"
+    train("x", row, array, tmp_path / "model", states)
+    for file in ("weights.safetensors", "snapshots.safetensors", "history.csv", "progress.npz"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
 
 
 def test_an_energy_beyond_the_bound_stops_a_training_and_is_named(planar_row, planar_data, tmp_path):
