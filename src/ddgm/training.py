@@ -80,6 +80,12 @@ def refuse_processes(name: str, row: dict[str, Any]) -> None:
         raise UserError(
             f"{name}: its negative phase looks at the whole batch, and is for one process: write devices: 1"
         )
+    for net in ("energy", "generator"):
+        if noise := row[net].get("noise", 0):
+            raise UserError(
+                f"{name}: {net}.noise is {noise}, and {count} processes would draw other noise than one does: write "
+                f"{net}.noise: 0.0, or devices: 1"
+            )
 
 
 class Run:
