@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ddgm
 from ddgm.compiled import compiled
@@ -593,6 +594,67 @@ def test_a_program_is_not_asked_for_shapes_that_it_was_not_made_for(monkeypatch)
     program.reset_mock()
     assert torch.equal(double(weights, torch.ones(1, 2)), torch.full((1, 2), 3.0)) and not program.called
     assert torch.equal(double(torch.ones(2), torch.ones(4, 2)), torch.ones(4, 2)) and program.called
+
+
+class NothingRead(TorchDispatchMode):
+    """Refuses what would make a CPU wait for a GPU: a value read, a shape that hangs on values, a number copied."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        aten, tags = torch.ops.aten, {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+        if function in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+            # Of row numbers the shape is known before, of a mask it is not.
+            waits = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        else:
+            waits = function is aten.lift_fresh.default or not tags.isdisjoint(function.tags)
+        if waits:
+            raise AssertionError(f"{function} waits for the device")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x: x[0].item(),
+        lambda x: float(x[0]),
+        lambda x: 1 if x.sum() > 3 else 0,
+        lambda x: x[x > 1],
+        lambda x: x.clone().__setitem__(x > 1, x[:2]),
+        lambda x: x.nonzero(),
+        lambda x: torch.equal(x, x),
+        lambda x: x * torch.tensor(3.0),
+    ],
+)
+def test_what_waits_for_a_device_is_seen(act):
+    act(x := torch.arange(4.0))
+    with NothingRead(), pytest.raises(AssertionError, match="waits for the device"):
+        act(x)
+
+
+@pytest.mark.parametrize("kind", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize(
+    "entropy",
+    [
+        {"kind": "nearest_neighbour", "neighbours": 3, "references": 4, "dimensions": 5},
+        {"kind": "variational", "sd": 0.1, "width": 0.1, "proposals": 3},
+        {"kind": "batch_norm_sum"},
+    ],
+    ids=lambda row: row["kind"],
+)
+def test_a_round_reads_nothing(kind, everything, entropy, image_row, image_data, monkeypatch):
+    """What waits on a GPU is seen on a CPU too: there is no such call in the inner loop."""
+    image_row["schedule"]["kind"], image_row["entropy"] = kind, {"weight": 0.1, **entropy}
+    image_row["negative"]["reuse_latent"] = True
+    image_row["precision"] = "bfloat16" if everything else "float32"
+    image_row["flips"], image_row["optimiser"]["clip"] = everything, 1.0 if everything else None
+    image_row["objective"].update(penalty=0.1 * everything, penalty_end=0.01 * everything)
+    pair = Pair(image_row, image_data, CPU)
+    # What is made once is made with the first.
+    pair.round()
+    for name in ("cpu", "tolist", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, Mock(side_effect=AssertionError(f"{name} waits for the device")))
+    with NothingRead():
+        pair.round()
 
 
 @pytest.mark.gpu
