@@ -227,8 +227,8 @@ class Pair:
         """Eqs. 12 and 14 by one pass of the energy over the samples, with E(x+), E(x-) and H.
 
         Both want the derivative of the same E(G(z)), by the weights and, with the other sign, by x: 9 times the work of
-        one net's forward pass in place of 13. Both nets' weights (S, P), z, those of the entropy's references, x+ and
-        the penalty's weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
+        one net's forward pass in place of 12 (13 in a plain loop). Both nets' weights (S, P), z, those of the entropy's
+        references, x+ and the penalty's weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
         """
         of_generator, of_energy = self.generator.split(generator), self.energy.split(energy)
         samples = self.generator(latent, of_generator)
