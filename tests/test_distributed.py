@@ -23,28 +23,38 @@ from ddgm.torchrun import run_on_devices
 from ddgm.training import choose_device, refuse_processes, train
 
 NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
+LATENTS = {"kind": "variational", "weight": 0.001, "sd": 0.3, "width": 0.1, "proposals": 3}
+# Starting processes takes longer than training does here: one start is for several trainings.
 TRAIN = """
 import json, sys
+from contextlib import nullcontext
 from pathlib import Path
+import torch
+from ddgm import distributed, training
 from ddgm.errors import UserError
 from ddgm.progress import start_log
-from ddgm.training import train
-row, array, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+trainings, array, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 start_log(None)
-try:
-    train("x", row, array, folder / "model", folder / "state" / "x", checkpoint_minutes=0.0, checkpoints=1)
-except UserError as error:
-    sys.exit(str(error))
+# Processes agree at reports: the sooner, the less there is to compute before they end.
+training.REPORT_STEPS = 10
+with distributed.together(torch.device("cpu")):
+    # Processes that have met once cannot meet again there: they stay together for all trainings.
+    distributed.together = lambda device: nullcontext()
+    try:
+        for name, row, options in trainings:
+            training.train(name, row, array, folder / "model" / name, folder / "state" / name, **options)
+    except UserError as error:
+        sys.exit(str(error))
 """
 
 
-def together(row, array, folder, processes=2):
-    """`train` by so many processes under torchrun."""
+def together(trainings, array, folder, processes=2):
+    """`train` by so many processes under torchrun, of each (name, row, options) in turn."""
     folder.mkdir(exist_ok=True)
     (folder / "train_together.py").write_text(TRAIN)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-        str(folder / "train_together.py"), json.dumps(row), str(array), str(folder),
+        str(folder / "train_together.py"), json.dumps(trainings), str(array), str(folder),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
@@ -63,56 +73,68 @@ def array(tmp_path, image_data):
     return tmp_path / "train.npy"
 
 
-@pytest.mark.parametrize(
-    ("schedule", "entropy"),
-    [
-        ("alternating", {"kind": "batch_norm_sum", "weight": 0.01}),
-        (
-            "simultaneous",
-            {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5},
-        ),
-    ],
-)
-def test_two_processes_do_what_one_does(schedule, entropy, image_row, image_data, array, tmp_path):
+def test_two_processes_do_what_one_does(image_row, image_data, array, tmp_path):
     """Batch norm, the entropy of the samples and the gradients see the whole batch, whoever holds it."""
-    image_row["schedule"].update(kind=schedule, steps=8, pictures=2)
-    image_row["negative"]["reuse_latent"] = schedule == "simultaneous"
-    image_row |= {"entropy": entropy, "seeds": [0, 1], "flips": True}
     # Adam's first steps have the size of the rate whatever the gradient's, and rounding would decide their sign: with
     # an eps like this they are in proportion to it.
     image_row["optimiser"].update(eps=1.0, energy_rate=0.1, generator_rate=0.1)
-    train("x", image_row, array, tmp_path / "one", tmp_path / "state" / "one")
-    running = together(image_row, array, tmp_path / "two")
+    image_row["schedule"].update(steps=8, pictures=2)
+    image_row |= {"seeds": [0, 1], "flips": True}
+    at_once = {"schedule.kind": "simultaneous", "negative.reuse_latent": True, "entropy": NEIGHBOURS}
+    rows = {
+        "alternating": changed(image_row, {"entropy": {"kind": "batch_norm_sum", "weight": 0.01}}),
+        "simultaneous": changed(image_row, at_once),
+        "variational": changed(image_row, {"entropy": LATENTS}),
+    }
+    for name, row in rows.items():
+        train(name, row, array, tmp_path / "one" / name, tmp_path / "state" / name)
+    running = together([(name, row, {}) for name, row in rows.items()], array, tmp_path / "two")
     _, said = running.communicate(timeout=300)
     assert running.returncode == 0, said
-    one, two = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "one", tmp_path / "two" / "model"))
-    assert one.keys() == two.keys()
     start = Pair(image_row, image_data, torch.device("cpu")).weights()
-    moved = [(one[f"0.{net}.{name}"] - w).abs().max() for net in start[0] for name, w in start[0][net].items()]
-    assert np.median(moved) > 1e-3, "far beyond the tolerance below"
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
-    curves = [pd.read_csv(folder / "history.csv") for folder in (tmp_path / "one", tmp_path / "two" / "model")]
-    np.testing.assert_allclose(*curves, rtol=1e-3, atol=1e-4)
-    shown = [np.load(f / "progress.npz")["samples"].astype(int) for f in (tmp_path / "one", tmp_path / "two" / "model")]
-    assert np.abs(shown[0] - shown[1]).max() <= 1
+    for name in rows:
+        models = tmp_path / "one" / name, tmp_path / "two" / "model" / name
+        one, two = (load_file(folder / "weights.safetensors") for folder in models)
+        assert one.keys() == two.keys()
+        moved = [(one[f"0.{net}.{key}"] - w).abs().max() for net in start[0] for key, w in start[0][net].items()]
+        assert np.median(moved) > 1e-3, "far beyond the tolerance below"
+        for key, value in one.items():
+            np.testing.assert_allclose(two[key], value, rtol=1e-3, atol=2e-5, err_msg=f"{name}: {key}")
+        curves = [pd.read_csv(folder / "history.csv") for folder in models]
+        np.testing.assert_allclose(*curves, rtol=1e-3, atol=1e-4, err_msg=name)
+        shown = [np.load(folder / "progress.npz")["samples"].astype(int) for folder in models]
+        assert np.abs(shown[0] - shown[1]).max() <= 1, name
+
+
+def newest_state(folder):
+    """Its step, weights, what the optimisers hold, and the history."""
+    path = max(folder.glob("[0-9]*.pt"))
+    state = torch.load(path, weights_only=True)["state"]
+    sums = [value for kept in state["pair"]["optimisers"].values() for value in kept["state"][0].values()]
+    return int(path.stem), [*state["pair"]["weights"].values(), *sums], state["history"]
 
 
 def test_processes_asked_to_end_save_one_state_and_go_on_from_it(image_row, array, tmp_path):
     image_row["schedule"]["steps"] = 100000
-    running = together(image_row, array, tmp_path / "two")
     states = tmp_path / "two" / "state"
+    running = together([("x", image_row, {"checkpoint_minutes": 0.0, "checkpoints": 1})], array, tmp_path / "two")
     wait_for_a_state(states / "x", running)
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
     (state,) = (states / "x").glob("[0-9]*.pt")
     step = int(state.stem)
-    assert step > 0 and step % 50 == 0, "where every process looks whether one was asked"
-    image_row["schedule"]["steps"] = step + 5
-    # The row has changed, which a state belongs to: said by one process, and the code is an error's.
-    running = together(image_row, array, tmp_path / "two")
-    _, said = running.communicate(timeout=120)
+    assert step > 0 and step % 10 == 0, "where every process looks whether one was asked"
+    until = {"until": step + 20}
+    # The last row is another, which the state does not belong to: said by one process, and the code is an error's.
+    other = changed(image_row, {"schedule.steps": step + 5})
+    trainings = [("x", image_row, until), ("whole", image_row, until), ("x", other, {})]
+    running = together(trainings, array, tmp_path / "two")
+    _, said = running.communicate(timeout=300)
     assert running.returncode == 1 and f"was made with row.schedule.steps = 100000, and now it is {step + 5}" in said
+    assert f"going on from step {step}, saved in" in said
+    (at, parts, history), (end, whole, expected) = newest_state(states / "x"), newest_state(states / "whole")
+    assert at == end == step + 20 and history == expected
+    assert all(torch.equal(*pair) for pair in zip(parts, whole, strict=True)), "to the bit what was left alone"
 
 
 @pytest.mark.parametrize(("processes", "made"), [(1, 1), (2, 0)])
@@ -150,6 +172,14 @@ def test_states_are_removed_by_the_first_process_alone(image_row, array, tmp_pat
         ),
         ({"entropy": {**NEIGHBOURS, "references": 33}}, r"^x: entropy\.references is 33, and 2 processes cannot have"),
         ({"negative": {"kind": "persistent"}}, r"^x: its negative phase looks at the whole batch, and is for one proc"),
+        (
+            {"energy.noise": 0.3},
+            r"^x: energy\.noise is 0\.3, and 2 processes .* write energy\.noise: 0\.0, or devices: 1$",
+        ),
+        (
+            {"generator.noise": 0.1},
+            r"^x: generator\.noise is 0\.1, and 2 processes would .* write generator\.noise: 0\.0",
+        ),
     ],
 )
 def test_what_processes_cannot_share_is_refused(change, sentence, image_row, monkeypatch):

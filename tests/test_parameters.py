@@ -283,6 +283,10 @@ MISTAKES = {
         edit("experiments.four_spin_neighbour.devices", 2),
         "experiments.four_spin_neighbour.devices is 2, and its negative phase is for one: write 1",
     ),
+    "noise on several devices": (
+        edit(f"{DIGITS}.devices", 2),
+        f"{DIGITS}.energy.noise is 0.1, and 2 devices would draw other noise than one does: write 0.0, or devices: 1",
+    ),
     "white below black": (
         edit("experiments.mnist.range", [1.0, 0.0]),
         "experiments.mnist.range is [1.0, 0.0]: write the smaller number, black, first",

@@ -180,6 +180,34 @@ def test_photographs_are_named_and_left_out(report, made, tmp_path):
     assert drawn["sheet_mnist"]["picture"]
 
 
+def test_what_lies_there_outside_the_branchs_lists_has_a_section_of_its_own(report, made):
+    """Of experiments that no list names, and figures of others than their list draws."""
+    assert "Outside the lists" not in page(report)
+    rows = [("celeba_quarter", seed, "spread", value) for seed, value in ((0, 0.25), (1, 0.75))]
+    write(rows, made / "metrics/celeba_quarter.csv")
+    model = made / "models/celeba_quarter"
+    model.mkdir()
+    for file in ("provenance.json", "experiment.json"):
+        (model / file).write_text((made / "models/toy_four_spin" / file).read_text())
+    # Of the last no rule draws a figure, and the one before shows photographs.
+    extra = ["fig4_curves_celeba_quarter", "fig3_mnist", "sheet_mnist", "fig4_neighbours_celeba_quarter", "fig4_gone"]
+    for name in extra:
+        (made / f"figures/{name}.png").write_bytes((made / "figures/fig2.png").read_bytes())
+    text = page(report)
+    section = re.search(r'<h2 id="unlisted">Outside the lists</h2>(.*?)<h2', text, re.S)[1]
+    figures = dict(re.findall(r'<figure id="(\w+)">(.*?)</figure>', section, re.S))
+    assert figures.keys() == set(extra[:-1]) and "fig4_gone" not in text
+    for name, content in figures.items():
+        assert f'<code class="command">snakemake --cores 2 --force results/toy/figures/{name}.png</code>' in content
+        assert ("base64," in content) == (name != "fig4_neighbours_celeba_quarter")
+    curves = figures["fig4_curves_celeba_quarter"]
+    assert "Learning curves of an image experiment, celeba_quarter" in curves
+    assert '<a href="#trained-celeba_quarter">' in curves and 'id="trained-celeba_quarter"' in text
+    assert "(<code>celeba_quarter</code>)" in section and "0.500 ± 0.354" in section
+    assert "snakemake --cores 2 --force results/toy/metrics/celeba_quarter.csv" in section
+    assert '<a href="#unlisted">' in text and text.count('<figure id="fig2">') == 1
+
+
 def test_the_page_asks_for_nothing_that_is_not_in_it(report, made):
     asked = []
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ddgm
 from ddgm import provenance
@@ -449,17 +450,49 @@ def test_a_model_of_another_make_is_refused_in_one_sentence(planar_row, planar_d
 
 def test_the_newest_states_are_kept_and_a_damaged_one_is_passed_over(planar_row, planar_data, tmp_path):
     """Killed while the disk loses what it has not written, a training goes on from the state before."""
-    planar_row["schedule"]["steps"] = 300
+    planar_row["schedule"]["steps"] = 60
     array, states = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
     train("x", planar_row, array, tmp_path / "whole", tmp_path / "state" / "whole")
-    train("x", planar_row, array, tmp_path / "model", states, checkpoint_minutes=0.0, checkpoints=3, until=250)
-    assert sorted(path.stem for path in states.iterdir()) == ["000000150", "000000200", "000000250"]
-    newest = states / "000000250.pt"
+    train("x", planar_row, array, tmp_path / "model", states, checkpoint_minutes=0.0, checkpoints=3, until=55)
+    assert sorted(path.stem for path in states.iterdir()) == ["000000053", "000000054", "000000055"]
+    newest = states / "000000055.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     train("x", planar_row, array, tmp_path / "model", states)
     for file in ("weights.safetensors", "history.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
     assert not states.exists(), "nothing to go on from is left"
+
+
+@pytest.mark.parametrize("kind", ["planar", "digit"])
+def test_a_state_is_saved_as_soon_as_the_minutes_are_over(kind, request, tmp_path, monkeypatch):
+    """Killed outright, a training loses those minutes and no more: a round takes a second of the clock here."""
+    row, data = request.getfixturevalue(f"{kind}_row"), request.getfixturevalue(f"{kind}_data")
+    row["average"], row["schedule"]["steps"] = {"energy": 0.9, "generator": 0.8}, 100
+    row["schedule"].update(snapshots=4, pictures=4)
+    array, states = saved_array(tmp_path, data), tmp_path / "state" / "x"
+    train("x", row, array, tmp_path / "whole", tmp_path / "state" / "whole")
+    step, read, clock, looked_at = Pair.round, Run.refuse_divergence, [0.0], []
+
+    def round_of_a_second(pair):
+        if pair.step == 90:
+            raise InterruptedError("kill -9")
+        clock[0] += 1
+        return step(pair)
+
+    def noted(run, values):
+        looked_at.append((run.pair.step, len(values)))
+        return read(run, values)
+
+    with monkeypatch.context() as killed, pytest.raises(InterruptedError):
+        killed.setattr(Pair, "round", round_of_a_second)
+        killed.setattr(Run, "refuse_divergence", noted)
+        killed.setattr(time, "monotonic", lambda: clock[0])
+        train("x", row, array, tmp_path / "model", states, checkpoint_minutes=1.0)
+    assert [path.name for path in states.iterdir()] == ["000000061.pt"], "at the first step after a minute"
+    assert looked_at == [(50, 50), (61, 11)], "losses are read for a report or a state, and never for the clock"
+    train("x", row, array, tmp_path / "model", states)
+    for file in ("weights.safetensors", "snapshots.safetensors", "history.csv", "progress.npz"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
 
 
 def test_an_energy_beyond_the_bound_stops_a_training_and_is_named(planar_row, planar_data, tmp_path):
@@ -634,6 +667,67 @@ def test_a_program_is_not_asked_for_shapes_that_it_was_not_made_for(monkeypatch)
     program.reset_mock()
     assert torch.equal(double(weights, torch.ones(1, 2)), torch.full((1, 2), 3.0)) and not program.called
     assert torch.equal(double(torch.ones(2), torch.ones(4, 2)), torch.ones(4, 2)) and program.called
+
+
+class NothingRead(TorchDispatchMode):
+    """Refuses what would make a CPU wait for a GPU: a value read, a shape that hangs on values, a number copied."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        aten, tags = torch.ops.aten, {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+        if function in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+            # Of row numbers the shape is known before, of a mask it is not.
+            waits = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        else:
+            waits = function is aten.lift_fresh.default or not tags.isdisjoint(function.tags)
+        if waits:
+            raise AssertionError(f"{function} waits for the device")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x: x[0].item(),
+        lambda x: float(x[0]),
+        lambda x: 1 if x.sum() > 3 else 0,
+        lambda x: x[x > 1],
+        lambda x: x.clone().__setitem__(x > 1, x[:2]),
+        lambda x: x.nonzero(),
+        lambda x: torch.equal(x, x),
+        lambda x: x * torch.tensor(3.0),
+    ],
+)
+def test_what_waits_for_a_device_is_seen(act):
+    act(x := torch.arange(4.0))
+    with NothingRead(), pytest.raises(AssertionError, match="waits for the device"):
+        act(x)
+
+
+@pytest.mark.parametrize("kind", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize(
+    "entropy",
+    [
+        {"kind": "nearest_neighbour", "neighbours": 3, "references": 4, "dimensions": 5},
+        {"kind": "variational", "sd": 0.1, "width": 0.1, "proposals": 3},
+        {"kind": "batch_norm_sum"},
+    ],
+    ids=lambda row: row["kind"],
+)
+def test_a_round_reads_nothing(kind, everything, entropy, image_row, image_data, monkeypatch):
+    """What waits on a GPU is seen on a CPU too: there is no such call in the inner loop."""
+    image_row["schedule"]["kind"], image_row["entropy"] = kind, {"weight": 0.1, **entropy}
+    image_row["negative"]["reuse_latent"] = True
+    image_row["precision"] = "bfloat16" if everything else "float32"
+    image_row["flips"], image_row["optimiser"]["clip"] = everything, 1.0 if everything else None
+    image_row["objective"].update(penalty=0.1 * everything, penalty_end=0.01 * everything)
+    pair = Pair(image_row, image_data, CPU)
+    # What is made once is made with the first.
+    pair.round()
+    for name in ("cpu", "tolist", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, Mock(side_effect=AssertionError(f"{name} waits for the device")))
+    with NothingRead():
+        pair.round()
 
 
 @pytest.mark.gpu

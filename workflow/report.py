@@ -3,7 +3,8 @@
 python workflow/report.py toy       the page of what lies in results/toy; the rule `report` calls it too
 
 Verdicts, figures with their captions and commands, numbers with error bars, data sheets, provenance and run times, and
-what was not reproduced. Whatever is not there yet is named, with the command that makes it. Photographs are left out.
+what was not reproduced. Whatever is not there yet is named, with the command that makes it; what lies there and no list
+of the branch asks for has a section of its own. Photographs are left out.
 """
 
 import base64
@@ -64,9 +65,12 @@ class Page:
         self.results = Path("results") / branch
         # A picture that is drawn as PDF too counts once.
         self.expected = [Path(file) for file in self.select.everything(branch) if not file.endswith(".pdf")]
+        self.listed = self.select.names(branch)
+        self.unlisted = [name for name in config["experiments"] if name not in self.listed]
 
-    def experiments(self) -> list[Measured]:
-        rows = {name: self.config["experiments"][name] for name in self.select.names(self.branch)}
+    def experiments(self, names: list[str]) -> list[Measured]:
+        """Those of them that have been trained and measured."""
+        rows = {name: self.config["experiments"][name] for name in names}
         table, provenance = f"{self.results}/metrics/{{name}}.csv", f"{self.results}/models/{{name}}/provenance.json"
         return list(measured_experiments(rows, table, provenance))
 
@@ -84,27 +88,38 @@ class Page:
             claim = self.config["branches"][self.branch]["claims"][stem.removeprefix("claim_")]
             return list(dict.fromkeys(parameters.tested(claim)))
         for name, figure in FIGURES.items():
-            shown = self.select.names(self.branch, figure.shows) if figure.shows else []
-            if figure.each and stem.removeprefix(f"{name}_") in shown:
+            if figure.each and stem.removeprefix(f"{name}_") in self.config["experiments"]:
                 return [stem.removeprefix(f"{name}_")]
             if stem == name:
-                return shown
+                return self.select.names(self.branch, figure.shows) if figure.shows else []
         return []
+
+    def figure(self, path: Path) -> dict[str, Any]:
+        """What the page says of a figure, and the picture where it is there and may be shown."""
+        there, hidden = path.exists(), shows_photographs(self.config, path.stem)
+        return {
+            "name": path.stem,
+            "path": path,
+            "picture": base64.b64encode(reduced(path)).decode() if there and not hidden else None,
+            "hidden": there and hidden,
+            "caption": caption(path.stem, self.branch),
+            "command": self.command(path),
+            "shows": self.shown(path.stem),
+        }
 
     def figures(self, *beginnings: str) -> Iterator[dict[str, Any]]:
         """The figures whose names begin so, in the order of the paper."""
         for path in self.expected:
             if path.suffix == ".png" and path.stem.startswith(beginnings):
-                there, hidden = path.exists(), shows_photographs(self.config, path.stem)
-                yield {
-                    "name": path.stem,
-                    "path": path,
-                    "picture": base64.b64encode(reduced(path)).decode() if there and not hidden else None,
-                    "hidden": there and hidden,
-                    "caption": caption(path.stem, self.branch),
-                    "command": self.command(path),
-                    "shows": self.shown(path.stem),
-                }
+                yield self.figure(path)
+
+    def unlisted_figures(self) -> list[dict[str, Any]]:
+        """The figures that lie here and no list of the branch asks for: experiment by experiment, then data sets'."""
+        each = [name for name, figure in FIGURES.items() if figure.each]
+        stems = [f"{name}_{experiment}" for experiment in self.config["experiments"] for name in each]
+        stems += [f"sheet_{dataset}" for dataset in self.config["datasets"]]
+        paths = [self.results / f"figures/{stem}.png" for stem in stems]
+        return [self.figure(path) for path in paths if path.exists() and path not in self.expected]
 
     def claims(self) -> Table | None:
         file = self.results / "metrics/claims.csv"
@@ -115,9 +130,9 @@ class Page:
             raise UserError(f"{file} was made by an older version: make it again with 'snakemake {file}'")
         return claims(tests)
 
-    def measured(self) -> Iterator[tuple[str, Table]]:
-        """A table for each kind of evidence."""
-        found = self.experiments()
+    def measured(self, names: list[str]) -> Iterator[tuple[str, Table]]:
+        """A table of these experiments for each kind of evidence."""
+        found = self.experiments(names)
         for kind, (says, table) in EVIDENCE.items():
             if of_kind := [experiment for experiment in found if experiment.kind == kind]:
                 yield says, table(of_kind)

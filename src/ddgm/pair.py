@@ -53,8 +53,9 @@ class Pair:
         self.averages = {net: ensemble.flat.clone() for net, ensemble in self.nets() if row["average"][net] > 0}
         # One stream a seed, so that a seed draws the same whichever seeds train beside it.
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in row["seeds"]]
-        # Noise inside the nets comes from one stream for all seeds: with it, the seeds beside a seed do matter.
-        torch.manual_seed(row["seeds"][0] + distributed.rank())
+        # Noise inside the nets, or on the samples for their entropy, comes from one stream for all seeds: with it, the
+        # seeds beside a seed do matter.
+        torch.manual_seed(row["seeds"][0])
         self.open = partial(open_examples, data, row["schedule"]["batch"], row["seeds"], self.streams, device)
         self.source: Examples = self.open()
         self.shape = shape
@@ -226,8 +227,8 @@ class Pair:
         """Eqs. 12 and 14 by one pass of the energy over the samples, with E(x+), E(x-) and H.
 
         Both want the derivative of the same E(G(z)), by the weights and, with the other sign, by x: 9 times the work of
-        one net's forward pass in place of 13. Both nets' weights (S, P), z, those of the entropy's references, x+ and
-        the penalty's weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
+        one net's forward pass in place of 12 (13 in a plain loop). Both nets' weights (S, P), z, those of the entropy's
+        references, x+ and the penalty's weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
         """
         of_generator, of_energy = self.generator.split(generator), self.energy.split(energy)
         samples = self.generator(latent, of_generator)
@@ -360,9 +361,6 @@ class Pair:
         if isinstance(self.source, Streamed) != (state["examples"] is not None):
             self.source = self.open(streamed=state["examples"] is not None)
         self.source.restore(state["examples"])
-        # What the first process has saved; noise inside the nets is each process's own.
-        if not distributed.is_first():
-            return
         torch.set_rng_state(state["stream"])
         if state["device_stream"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["device_stream"])

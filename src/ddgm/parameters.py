@@ -334,6 +334,12 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                     )
             if negative["kind"] != "generator" or negative["importance"]:
                 yield f"{key}.devices is {row['devices']}, and its negative phase is for one: write 1"
+            for net in ("energy", "generator"):
+                if noise := row[net].get("noise", 0):
+                    yield (
+                        f"{key}.{net}.noise is {noise}, and {row['devices']} devices would draw other noise than one "
+                        f"does: write 0.0, or devices: 1"
+                    )
     for branch, shown in parameters["branches"].items():
         for figure in KINDS_SHOWN:
             for name in shown[figure]:

@@ -80,6 +80,12 @@ def refuse_processes(name: str, row: dict[str, Any]) -> None:
         raise UserError(
             f"{name}: its negative phase looks at the whole batch, and is for one process: write devices: 1"
         )
+    for net in ("energy", "generator"):
+        if noise := row[net].get("noise", 0):
+            raise UserError(
+                f"{name}: {net}.noise is {noise}, and {count} processes would draw other noise than one does: write "
+                f"{net}.noise: 0.0, or devices: 1"
+            )
 
 
 class Run:
@@ -152,7 +158,7 @@ class Run:
         started = saved = time.monotonic()
         before = self.seconds
         with Progress(self.name, steps, self.pair.step) as bar:
-            while self.pair.step < last and not self.stopped(stop):
+            while self.pair.step < last and not self.agreed(bool(stop())):
                 self.pending.append(self.pair.round())
                 if self.pair.step in kept:
                     self.snapshots[self.pair.step] = self.pair.measured()
@@ -161,17 +167,17 @@ class Run:
                 if self.pair.step % REPORT_STEPS == 0 or self.pair.step == steps:
                     mean = self.report()
                     bar.show(self.pair.step, "E(x+) {:.4g}  E(x-) {:.4g}  H {:.4g}".format(*mean))
+                if self.agreed(time.monotonic() - saved > 60 * checkpoint_minutes):
                     self.seconds = before + time.monotonic() - started
-                    if distributed.any_says(time.monotonic() - saved > 60 * checkpoint_minutes, self.device):
-                        self.save()
-                        saved = time.monotonic()
+                    self.save()
+                    saved = time.monotonic()
         self.seconds = before + time.monotonic() - started
 
-    def stopped(self, stop: Callable[[], int]) -> bool:
-        """Whether to stop before the next round: between reports one process alone may decide that."""
+    def agreed(self, asked: bool) -> bool:
+        """Whether a process asks for something: one alone may do so after any round, several agree at reports."""
         if distributed.processes() == 1:
-            return bool(stop())
-        return self.pair.step % REPORT_STEPS == 0 and distributed.any_says(bool(stop()), self.device)
+            return asked
+        return self.pair.step % REPORT_STEPS == 0 and distributed.any_says(asked, self.device)
 
     def report(self) -> list[float]:
         """A row of history a seed, means over the steps since the last report; gives the means over seeds."""
