@@ -130,10 +130,11 @@ def test_every_metric_of_every_kept_step_of_every_seed_is_a_row(planar_row, plan
     rows = pd.read_csv(tmp_path / "once.csv")
     assert list(rows.columns) == trace.COLUMNS and (rows["experiment"] == "points").all()
     assert sorted(rows["step"].unique()) == [1, 12] and rows["value"].notna().all()
-    assert (rows.groupby(["seed", "step"])["metric"].nunique() == 12).all() and len(rows) == 2 * 2 * 12
+    # At the first step nothing has moved.
+    assert rows.groupby(["seed", "step"])["metric"].nunique().tolist() == [11, 12] * 2 and len(rows) == 2 * (11 + 12)
     assert {"kl_data_model", "rank_correlation_far", "gradient_cosine", "energy_sd"} <= set(rows["metric"])
     # How far Eq. 15 moved, less how far the entropy did.
     of_seed = rows[rows["seed"] == 1].pivot(index="step", columns="metric", values="value")
     moved = (of_seed["entropy_eq_15"] - of_seed["entropy"]).diff().abs()
-    assert of_seed["entropy_error"].tolist() == pytest.approx([0, moved[12]], abs=2e-3) and moved[12] > 0.01
+    assert of_seed.loc[12, "entropy_error"] == pytest.approx(moved[12], abs=2e-3) and moved[12] > 0.01
     assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()

@@ -114,6 +114,8 @@ def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset
         found = measure(energy, samples, places(seed), data_mass)
         found["entropy_eq_15"] = entropy_by_eq_15(generator)
         gap = found["entropy_eq_15"] - found["entropy"]
-        found["entropy_error"] = abs(gap - apart.setdefault(seed, gap))
+        if seed in apart:
+            found["entropy_error"] = abs(gap - apart[seed])
+        apart.setdefault(seed, gap)
         rows += [(experiment, seed, step, metric, value) for metric, value in found.items()]
     write(rows, target, COLUMNS)
