@@ -147,7 +147,7 @@ def test_the_first_lines_of_a_log_say_what_was_chosen(project, capsys):
     [
         (errno.ENOSPC, "the disk is full: free some space"),
         (errno.EDQUOT, "the disk quota is used up: free some space"),
-        (errno.EIO, "somewhere: fault: check that place"),
+        (errno.EIO, "somewhere: the disk, or the way to it, failed: check it"),
         (errno.EACCES, "no permission there (reading or writing)"),
     ],
 )
@@ -208,12 +208,13 @@ def test_too_little_memory_is_one_sentence_that_says_what_to_lower(error, wanted
     assert said(capsys)[0].endswith("end other programs, or run the same command where there is more")
 
 
-def test_another_fault_of_a_library_keeps_its_traceback(project, monkeypatch):
+@pytest.mark.parametrize("fault", [RuntimeError("shapes do not match"), OSError(errno.EBADF, "bad file")])
+def test_another_fault_of_a_library_keeps_its_traceback(fault, project, monkeypatch):
     def fail(*_, **__):
-        raise RuntimeError("shapes do not match")
+        raise fault
 
     monkeypatch.setattr("ddgm.cli.existing", fail)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
+    with pytest.raises(type(fault), match=r"shapes do not match|bad file"):
         cli.main(["train", "toy_four_spin"])
 
 

@@ -120,7 +120,7 @@ def test_processes_asked_to_end_save_one_state_and_go_on_from_it(image_row, arra
     running = together([("x", image_row, {"checkpoint_minutes": 0.0, "checkpoints": 1})], array, tmp_path / "two")
     wait_for_a_state(states / "x", running)
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=60)
+    running.communicate(timeout=300)
     (state,) = (states / "x").glob("[0-9]*.pt")
     step = int(state.stem)
     assert step > 0 and step % 10 == 0, "where every process looks whether one was asked"
@@ -245,6 +245,6 @@ def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_pat
         return
     wait_for_a_state(tmp_path / "results/toy/state/toy_four_spin", running)
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=60)
+    running.communicate(timeout=300)
     assert running.returncode == 75
     assert len(list((tmp_path / "results/toy/state/toy_four_spin").glob("*.pt"))) == 1

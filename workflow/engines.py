@@ -375,10 +375,10 @@ def record(flow: Any, repo: Any) -> None:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What either engine, or the project, raises to say in a sentence what is wrong; and an engine not installed."""
+    """What either engine, or the project, raises to say in a sentence what is wrong."""
     # Without DVC, or where it is not there yet, it has raised nothing.
     dvc = sys.modules.get("dvc.exceptions")
-    return (UserError, WorkflowError, RuleException, ImportError, *([dvc.DvcException] if dvc else []))
+    return (UserError, WorkflowError, RuleException, *([dvc.DvcException] if dvc else []))
 
 
 def main(command: str) -> None:
@@ -409,5 +409,8 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1])
     except refusals() as error:
-        missing = ": 'make setup' installs both engines" if isinstance(error, ImportError) else ""
-        raise SystemExit(f"{' '.join(str(error).split()) or type(error).__name__}{missing}") from None
+        raise SystemExit(" ".join(str(error).split()) or type(error).__name__) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "dvc":
+            raise
+        raise SystemExit("DVC is not installed: 'make setup' installs both engines") from None

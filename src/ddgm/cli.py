@@ -27,6 +27,9 @@ NO_PERMISSION = "no permission there (reading or writing): change the owner or t
 FAULTS = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE), "the disk, or the way to it, failed: check it, and run the same command"
+    ),
     errno.EISDIR: "a folder lies where a file is needed: move it away, or name another place",
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), IN_THE_WAY),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NO_PERMISSION),
@@ -559,8 +562,18 @@ def too_little_memory(args: argparse.Namespace, error: BaseException) -> str:
     what = f"not enough memory{f' for {more[1]} more' if more else ''}: "
     if args.verb not in ("train", "search"):
         return what + "end other programs, or run the same command where there is more"
-    kept = ", and --restart; the last saved state is kept, to go on from where there is more" * (args.verb == "train")
-    return f"{what}write a smaller experiments.{args.experiment}.schedule.batch, or device: cpu{kept}"
+    kept = ", and --restart; a state that was saved is kept, to go on from where there is more" * (args.verb == "train")
+    of_device = ", or device: cpu" * (type(error).__name__ == "OutOfMemoryError")
+    return f"{what}write a smaller experiments.{args.experiment}.schedule.batch{of_device}{kept}"
+
+
+def last_word(what: str, quiet: bool) -> int:
+    """Say what ends the command, with its exit code."""
+    if quiet:
+        # The first process says it and ends, which ends this one. If it does not, this one alone has met it.
+        time.sleep(FIRST_SPEAKS)
+    log.critical(f"ddgm: {what}")
+    return 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -587,23 +600,19 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args, params)
         note_job(["ddgm", *(sys.argv[1:] if argv is None else argv)], started)
     except UserError as error:
-        if quiet:
-            # The first process says it and ends, which ends this one. If it does not, this one alone has met it.
-            time.sleep(FIRST_SPEAKS)
-        log.critical(f"ddgm: {error}")
-        return 1
+        return last_word(str(error), quiet)
     except OSError as error:
-        what = FAULTS.get(
-            error.errno or 0, f"{error.strerror or error}: check that place, and run the same command again"
-        )
-        log.error(f"ddgm: {error.filename or args.verb}: {what} (what is half-made was removed, or is continued)")
-        return 1
+        if error.errno == errno.ENOMEM:
+            return last_word(f"{args.verb}: {too_little_memory(args, error)}", quiet=False)
+        if error.errno not in FAULTS:
+            raise
+        half_made = "(what is half-made was removed, or is continued)"
+        return last_word(f"{error.filename or args.verb}: {FAULTS[error.errno]} {half_made}", quiet)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         # Also where another process speaks: its device may have had enough.
-        log.critical(f"ddgm: {args.verb}: {too_little_memory(args, error)}")
-        return 1
+        return last_word(f"{args.verb}: {too_little_memory(args, error)}", quiet=False)
     except KeyboardInterrupt:
         return 130
     return 0

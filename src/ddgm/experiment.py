@@ -107,10 +107,10 @@ def weights_that_fit(directory: Path) -> Iterator[None]:
     """UserError where what was read from a directory does not fit the nets of the row beside it."""
     try:
         yield
-    except (RuntimeError, KeyError):
+    except (RuntimeError, KeyError) as fault:
         raise UserError(
             f"the weights in {directory} are not those of the row beside them: delete {directory} and train again"
-        ) from None
+        ) from fault
 
 
 def describe(directory: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Figures and metrics read by it: nothing here imports torch.
 """
 
+import errno
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,7 @@ import pandas as pd
 from ddgm.errors import UserError
 
 # What NumPy raises for an npz file that was cut or has other bytes than were written.
-UNREADABLE = (
-    OSError, EOFError, ValueError, TypeError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+UNREADABLE = (EOFError, ValueError, TypeError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def again(path: Path) -> str:
@@ -36,6 +35,13 @@ def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]], others:
             if missing:
                 raise UserError(f"{path} holds no array {missing[0]!r}, only {sorted(archive)}: {again(path)}")
             arrays = {name: archive[name] for name in (archive if others else wanted)}
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
+    except OSError as fault:
+        # A place in the file that cannot be: of a disk's fault, or of rights, the command says something else.
+        if fault.errno not in (None, errno.EINVAL):
+            raise
+        raise UserError(f"{path} cannot be read as an npz file ({fault}): {again(path)}") from fault
     except UNREADABLE as fault:
         raise UserError(f"{path} cannot be read as an npz file ({fault}): {again(path)}") from fault
     lengths: dict[str, int] = {}
@@ -67,7 +73,7 @@ def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False) -
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
-    except (OSError, ValueError) as fault:
+    except ValueError as fault:
         raise UserError(f"{path} cannot be read as a csv file ({fault}): {again(path)}") from fault
     missing = [column for column in columns if column not in table.columns]
     if missing:

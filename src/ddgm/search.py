@@ -66,13 +66,14 @@ def search(
     KeyboardInterrupt or SystemExit where it is asked to end: nothing is kept then, and it begins again.
     """
     row = changed(row, {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
-    for line in opening_lines(name, row, array, checksum(array), choose_device(row["device"]), threads):
+    sha256 = checksum(array)
+    for line in opening_lines(name, row, array, sha256, choose_device(row["device"]), threads):
         log.info(line)
     rows = []
     for trial in range(plan["trials"]):
         values = draw(plan["over"], np.random.default_rng([plan["seed"], trial]))
         try:
-            found = try_once(name, changed(row, values), plan, array, evaluate, threads)
+            found = try_once(name, changed(row, values), plan, array, evaluate, threads, sha256)
         except (KeyboardInterrupt, SystemExit) as ending:
             log.warning(
                 f"{name}: stopped in trial {trial + 1} of {plan['trials']}; a search is not gone on with, and the same "
@@ -95,6 +96,7 @@ def try_once(
     array: Path,
     evaluate: Callable[[str, Path, Path], None],
     threads: int,
+    sha256: str | None = None,
 ) -> dict[str, float]:
     """The means over seeds of what the plan ranks by and shows.
 
@@ -108,7 +110,9 @@ def try_once(
         try:
             with silent_training():
                 # No state is saved on the way: it would be gone with the folder.
-                train(name, row, array, model, Path(folder) / "state", threads, checkpoint_minutes=math.inf)
+                train(
+                    name, row, array, model, Path(folder) / "state", threads, checkpoint_minutes=math.inf, sha256=sha256
+                )
         except DivergenceError as error:
             log.warning(str(error))
             return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)

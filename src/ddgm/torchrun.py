@@ -39,9 +39,11 @@ def run_on_devices(devices: int, arguments: list[str], try_again: int) -> int:
     except ChildFailedError as failed:
         number, failure = failed.get_first_failure()
         if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            why = ", as one is that takes too much memory" if name == "SIGKILL" else ""
             raise UserError(
-                f"process {number} of {devices} was ended by {signal.Signals(-failure.exitcode).name}, as one is that "
-                f"takes too much memory: the same command goes on from the last saved state"
+                f"process {number} of {devices} was ended by {name}{why}: the same command goes on from the last "
+                f"state, if one was saved"
             ) from None
         # The process that speaks has said why.
         return 1

@@ -32,7 +32,7 @@ from ddgm.experiment import (
 )
 from ddgm.pair import COLUMNS, HEALTH, Pair
 from ddgm.progress import Progress, log
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 REPORT_STEPS = 50
 
@@ -223,7 +223,7 @@ class Run:
     def refuse(self, index: int, what: str, advice: str) -> None:
         """The DivergenceError of one seed, with the state that is left."""
         saved = checkpoint.newest(self.state_path)
-        kept = f"the last good state is {saved}" if saved else "no state had been saved by then"
+        kept = f"the last saved state is {saved}" if saved else "no state had been saved by then"
         raise DivergenceError(f"{self.name}, seed {self.row['seeds'][index]}: {what} ({kept}): {advice}")
 
     def finish(self, directory: Path) -> None:
@@ -238,9 +238,8 @@ class Run:
         self.save()
         if not distributed.is_first():
             return
-        files = [directory / name for name in (EXPERIMENT, PROVENANCE, HISTORY, PROGRESS, SNAPSHOTS, WEIGHTS)]
-        remove(files)
-        try:
+        files = (EXPERIMENT, PROVENANCE, HISTORY, PROGRESS, SNAPSHOTS, WEIGHTS)
+        with all_or_none(directory / file for file in files):
             save_weights(directory, weights)
             save_snapshots(directory, self.snapshots)
             with whole_file(directory / HISTORY) as path:
@@ -258,9 +257,6 @@ class Run:
             ):
                 with whole_file(directory / file) as path:
                     path.write_text(json.dumps(content, indent=2) + "\n")
-        except BaseException:
-            remove(files)
-            raise
         log.info(f"{self.name}: {self.pair.step} steps in {self.seconds:.0f} s, saved in {directory}")
 
     def progress(self) -> dict[str, np.ndarray]:
@@ -278,12 +274,6 @@ def moments(steps: int, count: int) -> set[int]:
     return set(np.geomspace(steps, max(1, steps / 500), count).round().astype(int).tolist())
 
 
-def remove(files: list[Path]) -> None:
-    """Delete what there is of these files."""
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
 def train(
     name: str,
     row: dict[str, Any],
@@ -295,14 +285,16 @@ def train(
     checkpoint_minutes: float = 5.0,
     checkpoints: int = 2,
     until: int | None = None,
+    sha256: str | None = None,
 ) -> None:
     """Train all seeds of experiment `name` on the prepared `array`; leave a model in `directory`.
 
     The states to resume from are kept in the folder `state_path`, the newest `checkpoints` of them, one every
     `checkpoint_minutes` and when interrupted, and removed at the end. `until` stops after so many steps and leaves
-    the state. Raises DivergenceError when a loss is no longer a finite number or the row's `watch` sees a collapse,
-    naming the step and the seed; UserError when `directory` or the state belongs to other parameters;
-    KeyboardInterrupt when Ctrl-C was pressed, SystemExit(TRY_AGAIN) at a SIGTERM, both after the state has been saved.
+    the state; `sha256` is the array's checksum, where it is known. Raises DivergenceError when a loss is no longer a
+    finite number or the row's `watch` sees a failure, naming the step and the seed; UserError when `directory` or the
+    state belongs to other parameters; KeyboardInterrupt when Ctrl-C was pressed, SystemExit(TRY_AGAIN) at a SIGTERM,
+    both after the state has been saved.
     Started by torchrun, it trains together with the other processes.
     """
     refuse_other_model(directory, name, row, restart)
@@ -314,7 +306,7 @@ def train(
         torch.set_num_threads(threads)
         choose_arithmetic(row)
         # Once: LSUN's array has 37 GB.
-        sha256 = provenance.checksum(array)
+        sha256 = sha256 or provenance.checksum(array)
         for line in provenance.opening_lines(name, row, array, sha256, device, threads):
             log.info(line)
         run = Run(name, row, array, state_path, device, checkpoints, sha256)

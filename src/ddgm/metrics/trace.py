@@ -65,8 +65,8 @@ def entropy(mass: Array) -> float:
 
 def entropy_by_eq_15(generator: nn.Module) -> float:
     """What Eq. 15 says of H(G), in nats: the sum over all batch-norm scales, by whatever the generator was trained."""
-    scales = [weight.detach().flatten() for name, weight in generator.named_parameters() if name.endswith(".scale")]
-    return float(gaussian_entropy(torch.cat(scales)).sum())
+    scales = [weight.detach() for name, weight in generator.named_parameters() if name.endswith(".scale")]
+    return sum(float(gaussian_entropy(scale).sum()) for scale in scales)
 
 
 def divergences(energy: nn.Module, generator_mass: Array, data_mass: Array) -> dict[str, float]:
