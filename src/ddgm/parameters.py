@@ -202,7 +202,12 @@ def check(parameters: Any, source: str = "params.yaml") -> None:
     of_parts = _validator(jsonschema)(
         {"$defs": schema["$defs"], "properties": schema["$defs"]["experiment"]["properties"]}
     )
+    checked: list[dict[str, Any]] = []
     for drawn, part in _drawn(parameters):
+        # A search's experiments are alike in most of what it draws.
+        if part in checked:
+            continue
+        checked.append(part)
         error = jsonschema.exceptions.best_match(of_parts.iter_errors(part), key=_unknown_key_first)
         if error:
             raise UserError(f"{source}: {drawn}, and {_sentence(error)}")
