@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddgm import parameters
 from ddgm.pair import Pair
+from ddgm.parameters import changed
 from ddgm.provenance import code_version, device_name
-from ddgm.search import changed
 from ddgm.training import choose_arithmetic
 
 SHAPE = (3, 64, 64)

@@ -1,9 +1,11 @@
 """Rows and data that several test modules start from."""
 
 import copy
+import importlib.util
 import os
 import signal
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,6 +21,14 @@ PARAMETERS = yaml.load((ROOT / "params.yaml").read_text(), LOADER)
 torch.set_num_threads(1)
 # A shell starts its background jobs deaf to Ctrl-C, and whatever the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def imported(script: str) -> ModuleType:
+    """A Python file outside the package, named from the project's root, as a module of its own."""
+    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

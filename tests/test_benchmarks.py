@@ -1,6 +1,5 @@
 """The scripts of benchmarks/: they start, and what they compare with computes the same, and as much as they say."""
 
-import importlib.util
 import math
 import re
 import sys
@@ -10,9 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import ROOT
+from conftest import ROOT, imported
 from ddgm.pair import Pair
-from ddgm.search import changed
+from ddgm.parameters import changed
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
 # Narrow nets that start at the lab's 0.01 give all images one energy.
@@ -28,13 +27,7 @@ def script(monkeypatch):
     """Imports a script by its name, which finds its neighbours."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
-    def imported(name):
-        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return imported
+    return lambda name: imported(f"benchmarks/{name}.py")
 
 
 @pytest.fixture

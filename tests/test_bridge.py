@@ -1,13 +1,12 @@
 """The bridge between the engines where its files are damaged: one sentence, and every Snakemake call goes on."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, imported
 
 STAGE = "stages:\n  draw-x:\n    cmd: draw\n    outs:\n    - made.png\n    metrics:\n"
 
@@ -15,9 +14,7 @@ STAGE = "stages:\n  draw-x:\n    cmd: draw\n    outs:\n    - made.png\n    metri
 @pytest.fixture
 def engines(tmp_path, monkeypatch):
     """workflow/engines.py in an empty folder with one stage, whose file is not there."""
-    spec = importlib.util.spec_from_file_location("engines", ROOT / "workflow/engines.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported("workflow/engines.py")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text(STAGE)
     return module

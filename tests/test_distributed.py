@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from ddgm import distributed, examples, pair
 from ddgm.errors import UserError
 from ddgm.pair import Pair
-from ddgm.search import changed
+from ddgm.parameters import changed
 from ddgm.torchrun import run_on_devices
 from ddgm.training import choose_device, refuse_processes, train
 

@@ -1,6 +1,5 @@
 """The numbers of README.md and docs/ come from the published tables."""
 
-import importlib.util
 import json
 import math
 import shutil
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import ROOT
+from conftest import ROOT, imported
 from ddgm.errors import UserError
 from ddgm.figures.registry import PHOTOGRAPHS
 from ddgm.metrics.claims import judge
@@ -20,9 +19,7 @@ from ddgm.metrics.table import write
 @pytest.fixture
 def publish(tmp_path, monkeypatch):
     """workflow/publish.py in a project with one measured experiment."""
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "workflow/publish.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported("workflow/publish.py")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     write_page(tmp_path / "README.md", "headline", "claims")

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import importlib.util
 import io
 import json
 import math
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import ROOT
+from conftest import ROOT, imported
 from ddgm import record
 from ddgm.errors import UserError
 from ddgm.metrics.claims import judge
@@ -25,9 +24,7 @@ from ddgm.provenance import code_version
 @pytest.fixture
 def report(tmp_path, monkeypatch):
     """workflow/report.py in a project whose toy branch has one measured experiment and a few figures."""
-    spec = importlib.util.spec_from_file_location("report", ROOT / "workflow/report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported("workflow/report.py")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     return module

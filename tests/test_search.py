@@ -11,7 +11,8 @@ import pytest
 
 from ddgm import training
 from ddgm.errors import UserError
-from ddgm.search import changed, draw, rank, search
+from ddgm.parameters import changed
+from ddgm.search import draw, rank, search
 
 SPACE = {
     "optimiser.energy_rate": {"low": 1.0e-4, "high": 1.0e-2},

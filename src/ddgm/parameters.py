@@ -1,5 +1,6 @@
 """params.yaml: read, checked against the schema, and a branch found. Imports nothing heavy: the Snakefile uses it."""
 
+import copy
 import difflib
 import json
 import math
@@ -227,13 +228,21 @@ def _drawn(parameters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                         part = key.partition(".")[0]
                         row = {part: parameters["experiments"][name][part]}
                         words = f"{here} draws {json.dumps(value, default=str)} for {name}{advice}"
-                        yield words, _with(row, key, value)
+                        yield words, changed(row, {key: value})
 
 
-def _with(row: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """The row with another value at a dotted key that it has."""
-    first, _, rest = key.partition(".")
-    return row | {first: _with(row[first], rest, value) if rest else value}
+def changed(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The row with other values at dotted keys. Raises UserError for a key that the row does not have."""
+    row = copy.deepcopy(row)
+    for key, value in values.items():
+        *path, last = key.split(".")
+        level: Any = row
+        for part in path:
+            level = level.get(part) if isinstance(level, dict) else None
+        if not isinstance(level, dict) or last not in level:
+            raise UserError(f"the search draws '{key}', which the experiment's row does not have")
+        level[last] = value
+    return row
 
 
 def nearest(word: str, known: Any) -> str:

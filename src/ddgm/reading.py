@@ -37,12 +37,10 @@ def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]], others:
             arrays = {name: archive[name] for name in (archive if others else wanted)}
     except FileNotFoundError:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
-    except OSError as fault:
-        # A place in the file that cannot be: of a disk's fault, or of rights, the command says something else.
-        if fault.errno not in (None, errno.EINVAL):
+    except (OSError, *UNREADABLE) as fault:
+        # EINVAL: a place that a cut file lacks. Of a disk's fault, or of rights, the command says another thing.
+        if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):
             raise
-        raise UserError(f"{path} cannot be read as an npz file ({fault}): {again(path)}") from fault
-    except UNREADABLE as fault:
         raise UserError(f"{path} cannot be read as an npz file ({fault}): {again(path)}") from fault
     lengths: dict[str, int] = {}
     for name, shape in wanted.items():

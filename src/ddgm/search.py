@@ -4,7 +4,6 @@ A trial is an experiment's row with some keys drawn at random. It is trained and
 for fewer steps and seeds.
 """
 
-import copy
 import logging
 import math
 import signal
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ddgm.errors import DivergenceError, UserError
+from ddgm.parameters import changed
 from ddgm.progress import log
 from ddgm.provenance import checksum, opening_lines
 from ddgm.reading import read_table
@@ -35,20 +35,6 @@ def draw(space: dict[str, Any], stream: np.random.Generator) -> dict[str, Any]:
             logarithm = stream.uniform(math.log(choice["low"]), math.log(choice["high"]))
             values[key] = float(f"{math.exp(logarithm):.2e}")
     return values
-
-
-def changed(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The row with other values at dotted keys. Raises UserError for a key that the row does not have."""
-    row = copy.deepcopy(row)
-    for key, value in values.items():
-        *path, last = key.split(".")
-        level: Any = row
-        for part in path:
-            level = level.get(part) if isinstance(level, dict) else None
-        if not isinstance(level, dict) or last not in level:
-            raise UserError(f"the search draws '{key}', which the experiment's row does not have")
-        level[last] = value
-    return row
 
 
 def search(
