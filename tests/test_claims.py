@@ -190,6 +190,15 @@ def test_a_mean_that_leaves_no_seed_out_is_written_where_the_mean_is_asked_for(t
     assert of_some["mean"] == 0.1 and of_some["holds"] and of_some["wanted"] == "1 seeds"
 
 
+@pytest.mark.parametrize("content", ["", "seed,metric\n0,kl\n", "seed,metric,value\n"], ids=["empty", "short", "bare"])
+def test_a_damaged_table_is_named_and_no_verdict_is_written(folder, content):
+    damaged = folder / "metrics/spin.csv"
+    damaged.write_text(content)
+    with pytest.raises(UserError, match=f"{damaged} .*make it again with 'snakemake"):
+        judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
+    assert not (folder / "claims.csv").exists()
+
+
 def test_the_figures_can_be_drawn_from_what_the_judge_writes(folder):
     """Every column that a claim's figure reads is there, under its name and with its words."""
     judge(CLAIMS, RECIPES, folder, folder / "claims.csv")

@@ -19,7 +19,8 @@ from matplotlib.transforms import ScaledTranslation
 from ddgm.errors import UserError
 from ddgm.figures.inches import EDGE, page_of
 from ddgm.figures.metric import SIGNS, Metric, metric_named
-from ddgm.figures.style import PAGE, SAMPLES, SMALL_PRINT, look, read_table, save, width_of, wrapped
+from ddgm.figures.style import PAGE, SAMPLES, SMALL_PRINT, look, save, width_of, wrapped
+from ddgm.reading import read_table
 
 HOLDS = {True: ("✓", "#117755"), False: ("✗", "#cc3311")}
 ALLOWED = "#dfe8e2"  # behind what a claim asks for

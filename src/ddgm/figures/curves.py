@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ddgm.errors import UserError
-from ddgm.figures.style import DATA, ENTROPY, PAGE, SAMPLES, look, read_table, save
+from ddgm.figures.style import DATA, ENTROPY, PAGE, SAMPLES, look, save
+from ddgm.reading import read_table
 
 COLUMNS = 3
 ROW = 1.75  # inches

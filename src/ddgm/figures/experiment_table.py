@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ddgm.errors import UserError
-from ddgm.figures.style import read_table
+from ddgm.reading import read_table
 
 
 def read_experiment(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -12,18 +12,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 
 from ddgm.errors import UserError
-from ddgm.figures.style import (
-    DATA,
-    PAGE,
-    SAMPLES,
-    SMALL_PRINT,
-    blank_page,
-    look,
-    read_arrays,
-    require_shape,
-    save,
-    wrapped,
-)
+from ddgm.figures.style import DATA, PAGE, SAMPLES, SMALL_PRINT, blank_page, look, save, wrapped
+from ddgm.reading import read_arrays, require_shape
 
 HIGHEST = 15.0  # nats above the lowest energy in the box where the colour scale ends: exp(-15) is 3e-7
 POINTS = 5000  # of the data and of the samples each

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 
 from ddgm.errors import UserError
 from ddgm.figures.curves import plot_seeds, read_history
-from ddgm.figures.style import DATA, ENERGY, ENTROPY, PAGE, SAMPLES, look, read_table, save, wrapped
+from ddgm.figures.style import DATA, ENERGY, ENTROPY, PAGE, SAMPLES, look, save, wrapped
+from ddgm.reading import read_table
 
 COLUMNS = 4
 ROW = 2.3  # inches

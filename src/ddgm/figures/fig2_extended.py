@@ -15,7 +15,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from ddgm.errors import UserError
 from ddgm.figures.fig2 import box_in_words, first_energy, heat, remark, require_all, require_equal_steps
 from ddgm.figures.metric import metric_named
-from ddgm.figures.style import PAGE, SMALL_PRINT, blank_page, look, read_arrays, read_table, save, wrapped
+from ddgm.figures.style import PAGE, SMALL_PRINT, blank_page, look, save, wrapped
+from ddgm.reading import read_arrays, read_table
 
 # Steps of 1/64, which the eye reads as contours. Both scales are safe for the colour-blind.
 DENSITY_COLOURS = LinearSegmentedColormap.from_list(

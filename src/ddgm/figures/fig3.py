@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ddgm.errors import UserError
-from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, read_arrays, require_images, trained_on
+from ddgm.figures.style import draw_pictures, first_of, grid, look, mosaic, require_images, trained_on
+from ddgm.reading import read_arrays
 
 MOST = 10  # samples across; down there are as many as interpolations
 

@@ -21,20 +21,8 @@ from ddgm.figures.ridges import (
     read_energies,
     ridges_in_words,
 )
-from ddgm.figures.style import (
-    DATA,
-    ENERGY,
-    PAGE,
-    SAMPLES,
-    first_of,
-    look,
-    mosaic,
-    read_arrays,
-    require_images,
-    require_shape,
-    save,
-    trained_on,
-)
+from ddgm.figures.style import DATA, ENERGY, PAGE, SAMPLES, first_of, look, mosaic, require_images, save, trained_on
+from ddgm.reading import read_arrays, require_shape
 
 KINDS = {
     "train": ("training digits", DATA),

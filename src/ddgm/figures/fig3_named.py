@@ -20,7 +20,8 @@ from ddgm.figures.fig3_steps import (
     whole_dots_of,
 )
 from ddgm.figures.inches import EDGE, page_of
-from ddgm.figures.style import PAGE, evenly, first_of, look, read_arrays, require_images, save, trained_on
+from ddgm.figures.style import PAGE, evenly, first_of, look, require_images, save, trained_on
+from ddgm.reading import read_arrays
 
 STEPS = 11  # pictures of a line, at most
 SEEN = ("class", "confidence", "energy")  # at each step

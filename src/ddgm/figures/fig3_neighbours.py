@@ -19,11 +19,11 @@ from ddgm.figures.style import (
     look,
     mosaic,
     not_to_be_published,
-    read_arrays,
     require_images,
     save,
     trained_on,
 )
+from ddgm.reading import read_arrays
 
 ROWS = 3  # of pairs
 BINS = 40

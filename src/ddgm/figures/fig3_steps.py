@@ -15,18 +15,8 @@ from ddgm.figures.claims import over_seeds
 from ddgm.figures.experiment_table import read_experiment
 from ddgm.figures.fig3 import interpolation_picture
 from ddgm.figures.inches import EDGE, page_of
-from ddgm.figures.style import (
-    DPI,
-    ENERGY,
-    PAGE,
-    SAMPLES,
-    first_of,
-    look,
-    read_arrays,
-    require_images,
-    save,
-    trained_on,
-)
+from ddgm.figures.style import DPI, ENERGY, PAGE, SAMPLES, first_of, look, require_images, save, trained_on
+from ddgm.reading import read_arrays
 
 UNSURE = 0.5  # below this confidence a class is grey
 # Red and blue mean data and samples everywhere, so the digit between has a colour of its own.

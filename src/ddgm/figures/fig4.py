@@ -4,17 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddgm.figures.style import (
-    PAGE,
-    draw_pictures,
-    first_of,
-    grid,
-    look,
-    mosaic,
-    read_arrays,
-    require_images,
-    trained_on,
-)
+from ddgm.figures.style import PAGE, draw_pictures, first_of, grid, look, mosaic, require_images, trained_on
+from ddgm.reading import read_arrays
 
 MOST = 8  # samples across and down
 

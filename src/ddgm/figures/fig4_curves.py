@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddgm.figures.curves import plot_seeds, read_history
-from ddgm.figures.style import DATA, ENERGY, PAGE, SAMPLES, look, read_table, save
+from ddgm.figures.style import DATA, ENERGY, PAGE, SAMPLES, look, save
+from ddgm.reading import read_table
 
 TALL = 1.9  # inches
 

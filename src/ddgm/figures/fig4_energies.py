@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ddgm.figures.inches import page_of
 from ddgm.figures.ridges import AXIS, HEAD, RIDGE, draw_ridges, linear_part, read_energies, ridges_in_words
-from ddgm.figures.style import DATA, ENERGY, SAMPLES, look, read_arrays, save, trained_on
+from ddgm.figures.style import DATA, ENERGY, SAMPLES, look, save, trained_on
+from ddgm.reading import read_arrays
 
 KINDS = {
     "train": ("training pictures", DATA),

@@ -26,12 +26,12 @@ from ddgm.figures.style import (
     look,
     mosaic,
     not_to_be_published,
-    read_arrays,
     require_images,
     save,
     trained_on,
     width_of,
 )
+from ddgm.reading import read_arrays
 
 KINDS = {"test": ("held-out", DATA), "samples": ("sample", SAMPLES), "noise": ("noise", ENERGY)}
 LEVELS = 24

@@ -8,18 +8,8 @@ import numpy as np
 from ddgm.errors import UserError
 from ddgm.figures.inches import EDGE, captioned_tiles, page_of, rows_high, whole_dots
 from ddgm.figures.ridges import in_nats
-from ddgm.figures.style import (
-    PAGE,
-    evenly,
-    first_of,
-    grid,
-    look,
-    mosaic,
-    read_arrays,
-    require_images,
-    save,
-    trained_on,
-)
+from ddgm.figures.style import PAGE, evenly, first_of, grid, look, mosaic, require_images, save, trained_on
+from ddgm.reading import read_arrays
 
 ACROSS, DOWN = 8, 5  # samples
 LARGEST = 0.66  # inches, a picture

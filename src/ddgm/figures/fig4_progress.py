@@ -7,7 +7,8 @@ import numpy as np
 
 from ddgm.errors import UserError
 from ddgm.figures.inches import EDGE, page_of
-from ddgm.figures.style import DPI, PAGE, evenly, first_of, look, mosaic, read_arrays, require_images, save, trained_on
+from ddgm.figures.style import DPI, PAGE, evenly, first_of, look, mosaic, require_images, save, trained_on
+from ddgm.reading import read_arrays
 
 ACROSS, DOWN = 8, 10  # samples, and times
 STEPS, LARGEST = 0.5, 0.66  # inches: the numbers of the steps, a picture

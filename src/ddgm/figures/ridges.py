@@ -9,7 +9,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from ddgm.errors import UserError
 from ddgm.figures.inches import Place
-from ddgm.figures.style import PAGE, read_arrays
+from ddgm.figures.style import PAGE
+from ddgm.reading import read_arrays
 
 BINS = 80
 

@@ -1,4 +1,4 @@
-"""What all figures share: the look, the page, the reading and checking of arrays, tiles of images, saving.
+"""What all figures share: the look, the page, tiles of images, saving.
 
 The figures read arrays and tables and never touch the models: nothing here imports torch.
 """
@@ -19,9 +19,6 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from ddgm.errors import UserError
-from ddgm.reading import read_arrays as read_arrays
-from ddgm.reading import read_table as read_table
-from ddgm.reading import require_shape as require_shape
 from ddgm.whole_file import whole_file
 
 PAGE = 5.5  # text width, inches

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ddgm.errors import UserError
 from ddgm.parameters import CLAIM_TABLES, tested
+from ddgm.reading import read_table
 from ddgm.whole_file import whole_file
 
 COLUMNS = [
@@ -25,6 +26,11 @@ def tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
     """What a claim's tests look at and its figure is drawn from, by experiment; `folder` is a branch's."""
     kind = CLAIM_TABLES[about["figure"]]
     return {name: folder / kind / f"{name}.csv" for name in tested(about)}
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table of measurements, a row each; raises UserError where it is none."""
+    return read_table(path, ["seed", "metric", "value"])
 
 
 def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
@@ -53,7 +59,7 @@ def resolved(test: dict[str, Any], paths: dict[str, Path]) -> dict[str, Any]:
     if not isinstance(threshold, dict):
         return test | {"against": ""}
     other, metric = threshold["experiment"], threshold["metric"]
-    mean = values_of(test | {"experiment": other, "metric": metric}, pd.read_csv(paths[other])).mean(skipna=False)
+    mean = values_of(test | {"experiment": other, "metric": metric}, read(paths[other])).mean(skipna=False)
     against = f"{threshold['times']:g} times {metric} of {other}"
     return test | {"threshold": threshold["times"] * mean, "against": against}
 
@@ -87,7 +93,7 @@ def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, t
         paths = tables(about, folder)
         for test in about["tests"]:
             test = resolved(test, paths)
-            values = values_of(test, pd.read_csv(paths[test["experiment"]]))
+            values = values_of(test, read(paths[test["experiment"]]))
             rows.append(
                 {
                     "claim": claim,
