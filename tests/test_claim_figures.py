@@ -252,6 +252,7 @@ def test_the_mean_of_a_trace_ends_where_the_first_seed_stops():
     mean = claims.over_seeds(pd.DataFrame(rows, columns=["seed", "step", "value"]))
     assert list(mean.index) == [0, 10, 20, 30]
     assert list(mean["mean"]) == [0.5, 10.5, 20.5, 30.5]
+    assert list(mean["least"]) == [0, 10, 20, 30] and list(mean["greatest"]) == [1, 11, 21, 31]
 
 
 def test_the_generator_is_points_and_a_chain_a_line_without_its_start(tmp_path, caught):

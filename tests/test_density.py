@@ -118,7 +118,7 @@ def gaussian_mass(sd, half_width=6.0):
 def test_log_partition_of_a_gaussian():
     """sd 20 stands for a box that must grow thirtyfold."""
     for sd in (0.3, 1.0, 3.0, 20.0):
-        assert density.log_partition(Gaussian(sd), 3.0, 1e-4) == pytest.approx(math.log(2 * math.pi * sd**2), abs=1e-3)
+        assert density.model_on(Gaussian(sd), 3.0, 1e-4).log_z == pytest.approx(math.log(2 * math.pi * sd**2), abs=1e-3)
 
 
 def test_a_gaussian_of_the_datas_variance_scores_what_the_docs_say(dataset):
@@ -137,7 +137,7 @@ def test_what_is_added_to_an_energy_is_taken_from_log_z():
         def forward(self, x):
             return super().forward(x) + 500
 
-    assert density.log_partition(Shifted(1.0), 3.0, 1e-3) == pytest.approx(math.log(2 * math.pi) - 500, abs=2e-3)
+    assert density.model_on(Shifted(1.0), 3.0, 1e-3).log_z == pytest.approx(math.log(2 * math.pi) - 500, abs=2e-3)
 
 
 def test_a_model_beside_the_box_is_found():
@@ -145,7 +145,7 @@ def test_a_model_beside_the_box_is_found():
         def forward(self, x):
             return super().forward(x - torch.tensor([9.0, 0.0]))
 
-    assert density.log_partition(Aside(0.5), 3.0, 1e-3) == pytest.approx(math.log(2 * math.pi * 0.25), abs=2e-3)
+    assert density.model_on(Aside(0.5), 3.0, 1e-3).log_z == pytest.approx(math.log(2 * math.pi * 0.25), abs=2e-3)
 
 
 def test_distances_between_gaussians_are_the_known_ones():
@@ -209,14 +209,41 @@ def test_a_model_without_an_integral_is_infinitely_far_from_the_data():
     assert found["kl_data_model"] == found["kl_generator_model"] == found["log_partition"] == math.inf
     assert found["tv_data_model"] == pytest.approx(1, abs=1e-3)
     # log Z grows with the square's area and nothing else: each is 1.5 times as wide as the one before.
-    within = list(density.log_partitions(Flat(), 3.0, 1e-3).values())
+    parts = density.log_parts(Flat(), density.log_masses(Flat(), 3.0, 1), 3.0, 1e-3)
+    within = np.logaddexp.accumulate(list(parts.values()))
     np.testing.assert_allclose(np.diff(within), 2 * math.log(1.5), atol=0.01)
+    assert 1.5 * max(parts) > density.FARTHEST
 
 
 def test_an_energy_is_integrable_within_the_square_that_holds_its_mass():
     """N(0, sd²) has less than a thousandth outside [-4 sd, 4 sd]²: squares have half sides 3, 4.5, 6.75, ..."""
     assert [density.integrable_within(Gaussian(sd), 1e-3) for sd in (0.5, 1.0, 1.5)] == [3.0, 4.5, 6.75]
     assert density.integrable_within(lambda x: 0 * x.sum(1), 1e-3) == math.inf
+
+
+def test_an_energy_that_rises_at_first_and_is_flat_beyond_is_not_integrable():
+    """12 nats above its lowest place, the plane outside holds more than the well from half a side of 160 on."""
+
+    def plateau(x):
+        return (8 * x.square().sum(1)).clamp(max=12.0)
+
+    assert density.integrable_within(plateau, 1e-3) == math.inf
+    assert density.model_on(plateau, 3.0, 1e-3).log_z == math.inf
+
+
+def exactly(energy, half_width, inside, n=200_000, sd=0.5):
+    """KL(G‖T) where a share `inside` of G is T's own samples and the rest far outside the square."""
+    samples = sd * np.random.default_rng(0).standard_normal((n, 2))
+    samples[round(inside * n) :] = 20.0
+    square = density.settle(energy, lambda w, inner: density.mass(gaussian(sd), w, inner), half_width, 1e-3, 1e-2)
+    counts = density.cell_counts(samples, half_width)
+    return density.distances(square, density.smoothed(counts, n))["kl_generator_model"]
+
+
+def test_no_generator_comes_closer_to_the_model_by_leaving_the_square():
+    """A half of G where T has e^-72 of its mass or less costs some 36 nats."""
+    near, half, none = (exactly(Gaussian(0.5), 6.0, share) for share in (1.0, 0.5, 0.0))
+    assert 0 <= near < 0.02 and half > 30 and none > 60
 
 
 def test_the_histogram_of_a_mixture_has_the_known_divergence():

@@ -170,12 +170,15 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
     beyond = (end * high) ** 0.5 if metric.axis == "log" else (end + high) / 2
     for middle, tall, values, tests in rows:
         panel.axhline(middle, color="#e4e4e4", linewidth=0.4, zorder=0)
-        for test in tests.itertuples():
-            start, stop = (low, test.threshold) if test.comparison == "at most" else (test.threshold, end)
+        floor = tests.loc[tests["comparison"] == "at least", "threshold"].max()
+        ceiling = tests.loc[tests["comparison"] == "at most", "threshold"].min()
+        start, stop = (low if np.isnan(floor) else floor), (end if np.isnan(ceiling) else ceiling)
+        if len(tests) and start < stop:
             panel.add_patch(
                 Rectangle((start, middle - 0.42 * tall), stop - start, 0.84 * tall, color=ALLOWED, zorder=-1, lw=0)
             )
-            panel.plot([test.threshold] * 2, [middle - 0.42 * tall, middle + 0.42 * tall], color="#117755", lw=0.8)
+        for threshold in tests["threshold"]:
+            panel.plot([threshold] * 2, [middle - 0.42 * tall, middle + 0.42 * tall], color="#117755", lw=0.8)
         if len(tests):
             sign, colour = HOLDS[bool(tests["holds"].all())]
             panel.annotate(
@@ -268,9 +271,9 @@ def measures(
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and sd over seeds of `value` at each step, for the steps that every seed has; columns mean, sd."""
+    """`value` over seeds at each step that all of them have: columns mean, least, greatest."""
     seeds = table.pivot_table(index="step", columns="seed", values="value").dropna()
-    return pd.DataFrame({"mean": seeds.mean(axis=1), "sd": seeds.std(axis=1).fillna(0.0)})
+    return pd.DataFrame({"mean": seeds.mean(axis=1), "least": seeds.min(axis=1), "greatest": seeds.max(axis=1)})
 
 
 def _short(title: str, dataset: str) -> str:
@@ -290,8 +293,8 @@ def traces(
 ) -> None:
     """What a claim tests along training: a panel for each metric (columns) and data set (rows).
 
-    A line for each experiment is the mean over seeds, with a band of ± sd. A triangle stands at the threshold of a
-    test, beside the first or last step, and points to the allowed side.
+    A line for each experiment is the mean over seeds, in a band from the least to the greatest. A triangle stands at
+    the threshold of a test, beside the first or last step, and points to the allowed side.
 
       claims    as in `measures`, `at` being "first" or "last"
       tables    csv each: experiment, seed, step, metric, value
@@ -317,9 +320,9 @@ def traces(
         lists = {name: [experiment for experiment in tables if datasets[experiment] == name] for name in sets}
         heights = [max(1.25, 0.2 + sum(0.04 + 0.1 * len(labels[shorts[e]]) for e in lists[name])) for name in sets]
         note = (
-            "Lines: mean over seeds, bands ± sd. ▲ a test asks for at least this, ▼ for at most this, of the line of "
-            "its colour, at its last step (its first, if it stands on the left); filled: the mean meets it, hollow: it "
-            "does not."
+            "Lines: mean over seeds, bands: all seeds. ▲ a test asks for at least this, ▼ for at most this, of the "
+            "line of its colour, at its last step (its first, if it stands on the left); filled: the mean meets it, "
+            "hollow: it does not."
         )
         figure, place = page_of(read.says, top + sum(heights) + below * len(sets) + 0.14, note, bold=read.verdicts())
         limits = {}
@@ -363,16 +366,14 @@ def _draw_traces(
     panel: Axes, table: pd.DataFrame, styles: Mapping[str, dict[str, object]], read: Claim, metric: str
 ) -> None:
     """A panel of `traces`: the metric's rows of one data set's experiments."""
-    # Steps are measured in equal ratios; what cannot be (a cosine above 1) a band does not show either.
+    # Steps are measured in equal ratios.
     ratio = table["step"].max() / table["step"].min() if len(table) else 1.0
-    lowest, highest = {"correlation": (-1, 1), "share": (0, 1)}.get(metric_named(metric).axis, (-np.inf, np.inf))
     beside = {"first": 0, "last": 0, "": 0}
     for experiment, style in styles.items():
         line = over_seeds(table[table["experiment"] == experiment])
         if line.empty:
             continue
-        band = [(line["mean"] + side * line["sd"]).clip(lowest, highest) for side in (-1, 1)]
-        panel.fill_between(line.index, *band, color=style["color"], alpha=0.15, lw=0)
+        panel.fill_between(line.index, line["least"], line["greatest"], color=style["color"], alpha=0.15, lw=0)
         panel.plot(line.index, line["mean"], linewidth=1.2, **style)
         for test in read.of(experiment, metric).itertuples():
             at = test.at if test.at in beside else ""
@@ -401,7 +402,8 @@ def mixing(
     """Occupancy error against seconds, a panel for each experiment and a line for each sampler.
 
     The occupancy error is the total variation between the share of samples in each mode and its due: 0 is perfect.
-    Lines are means over seeds with a band of ± sd; the generator, which has no steps to go, is drawn as points.
+    Lines are means over seeds in a band from the least to the greatest; the generator, which has no steps to go, is
+    drawn as points.
 
       claims  as in `measures`
       tables  csv each: experiment, seed, sampler, step, seconds, metric, value; rows of 0 seconds have no place on
@@ -428,7 +430,7 @@ def mixing(
         above += 0.11 * (max(map(len, headings.values())) - 1)
         note = (
             "Occupancy error: total variation between the share of samples in each mode and its due share; 0 is "
-            "perfect. Means over seeds, bands and bars ± sd. Seconds of one process, without training."
+            "perfect. Means over seeds; bands and bars: all seeds. Seconds of one process, without training."
         )
         if (read.tests["metric"] == "slowdown").any():
             note += " The other tests are of how much longer the chains take than the generator, to as small an error."
@@ -475,9 +477,10 @@ def _draw_mixing(panel: Axes, table: pd.DataFrame, styles: Mapping[str, dict[str
     """A panel of `mixing`: one experiment's occupancy errors."""
     for sampler, style in styles.items():
         steps = table[table["sampler"] == sampler].groupby("step")
-        seconds, mean, sd = steps["seconds"].mean(), steps["value"].mean(), steps["value"].std().fillna(0.0)
+        seconds, of_seeds = steps["seconds"].mean(), steps["value"]
+        mean, least, greatest = of_seeds.mean(), of_seeds.min(), of_seeds.max()
         if sampler == "generator":
-            panel.errorbar(seconds, mean, sd, elinewidth=0.7, zorder=3, **_points(style))
+            panel.errorbar(seconds, mean, (mean - least, greatest - mean), elinewidth=0.7, zorder=3, **_points(style))
         else:
-            panel.fill_between(seconds, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+            panel.fill_between(seconds, least, greatest, color=style["color"], alpha=0.15, linewidth=0)
             panel.plot(seconds, mean, linewidth=1.2, **style)

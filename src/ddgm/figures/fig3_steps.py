@@ -152,7 +152,7 @@ def signed(value: float) -> str:
 
 
 def _draw_path(panel: Axes, rows: pd.DataFrame, metric: str) -> None:
-    """One metric along both paths: the mean over seeds and a band of ± sd."""
+    """One metric along both paths: the mean over seeds, in a band from the least to the greatest."""
     panel.set_title(MEASURES[metric], size=7, loc="left")
     if rows.empty:
         panel.set(xticks=[], yticks=[])
@@ -160,10 +160,7 @@ def _draw_path(panel: Axes, rows: pd.DataFrame, metric: str) -> None:
         return
     for path, (_, style) in PATHS.items():
         line = over_seeds(rows[(rows["path"] == path) & (rows["metric"] == metric)])
-        sides = [line["mean"] + side * line["sd"] for side in (-1, 1)]
-        if metric == "confidence":
-            sides = [side.clip(0, 1) for side in sides]
-        panel.fill_between(line.index, *sides, color=style["color"], alpha=0.15, linewidth=0)
+        panel.fill_between(line.index, line["least"], line["greatest"], color=style["color"], alpha=0.15, linewidth=0)
         panel.plot(line.index, line["mean"], linewidth=1.2, **style)
     last = rows["step"].max()
     panel.set(xlim=(-0.03 * last, 1.03 * last))
@@ -198,7 +195,7 @@ def draw(evidence: Path, table: Path, outputs: Sequence[Path], title: str) -> No
         f"Left: {first_of(seeds)}, {trained_on(arrays['source'])}. Under each picture the classifier's digit: grey "
         f"below a confidence of {UNSURE:g}, on purple if it is the digit of neither end. Below them the energy, all "
         f"rows on one scale from {signed(scale[0])} to {signed(scale[1])} nats; grey line: 0, "
-        "the test set's mean. Right: means over all pairs; line and band: mean ± sd over seeds."
+        "the test set's mean. Right: means over all pairs; lines: mean over seeds, bands: all seeds."
     )
     with look():
         figure, place = page_of(f"{title}: lines in z, with each step's class and energy", body, note, dpi)

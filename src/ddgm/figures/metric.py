@@ -47,7 +47,7 @@ METRICS = {
     "crossed_5_2_by_3": Metric("5 – 3 – 2", "share of lines", "share"),
     "crossed_7_4_by_9": Metric("7 – 9 – 4", "share of lines", "share"),
     "energy_sd": Metric("sd of E at the data", "nats", "log"),
-    "entropy_error": Metric("Eq. 15's change less H(G)'s", "nats", "log"),
+    "entropy_error": Metric("|change of Eq. 15 − change of H(G)|", "nats", "log"),
     "gradient_cosine": Metric("gradients of Eqs. 8 and 7", "cosine", "correlation"),
 }
 

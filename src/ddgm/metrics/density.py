@@ -31,6 +31,7 @@ SMOOTHING = 0.021  # sd of the smoothing of 100,000 samples, in units of x
 FLOOR = 1e-6  # of G's mass is spread over all cells, so that a place without samples costs finitely many nats
 FINEST = 3200  # nodes along a square's side where doubling ends; 82 MB an array
 FARTHEST = 200.0  # half the side of the largest square that Z is summed over
+COARSEST = 60  # nodes along the side of squares so far out that next to nothing of Z is left to be found
 GROWTH = 1.5  # of the square's side from one ring to the next
 WIDEST = BOX * GROWTH**3  # half the side of the largest square that is compared cell by cell
 NEAR = 0.3  # sd of the noise that brings data off their modes, in units of x
@@ -41,6 +42,7 @@ class Square(NamedTuple):
 
     data: Array
     log_model: Array
+    log_outside: float  # of T's mass around the square
     log_z: float
     inner: int  # nodes along a cell's side
     change: float  # of KL(D‖T) when the nodes were last doubled, nats
@@ -70,37 +72,59 @@ def log_masses(energy: nn.Module, half_width: float, inner: int) -> Array:
     return -energies_at(energy, x).reshape(nodes, nodes) + 2 * np.log(2 * half_width / nodes)
 
 
-def log_partitions(energy: nn.Module, half_width: float, tolerance: float, inner: int = 1) -> dict[float, float]:
-    """log ∫ exp(-E(x)) dx over squares, each half as wide again as the one before: {half a side: log Z within}.
+def log_ring(energy: nn.Module, half_width: float, nodes: int) -> float:
+    """log ∫ exp(-E(x)) dx over a square less the one within it that is GROWTH times smaller, with nodes² for both."""
+    _, x = grid(half_width, nodes)
+    x = x[np.abs(x).max(1) > half_width / GROWTH]
+    return float(logsumexp(-energies_at(energy, x)) + 2 * np.log(2 * half_width / nodes))
+
+
+def log_parts(
+    energy: nn.Module, square: Array, half_width: float, tolerance: float, inner: int = 1
+) -> dict[float, float]:
+    """log ∫ exp(-E(x)) dx over a square, whose `log_masses` are `square`, and rings around it: {half a side: log part}.
 
     The square has inner x inner nodes a cell; each ring around it is as finely divided for its size as the first
-    square of BOX is. Ends when a ring adds less than `tolerance` to Z, or at FARTHEST.
+    square of BOX is. Ends when Z has `settled`, or at FARTHEST.
     """
-    log_z, side = float(logsumexp(log_masses(energy, half_width, inner))), 2 * half_width
-    ring_nodes = inner * round(GROWTH * cells_across(BOX))
-    found = {half_width: log_z}
-    while GROWTH * side / 2 <= FARTHEST and not settled(found, tolerance):
-        inside, side = side / 2, GROWTH * side
-        _, x = grid(side / 2, ring_nodes)
-        x = x[np.abs(x).max(1) > inside]
-        log_ring = logsumexp(-energies_at(energy, x)) + 2 * np.log(side / ring_nodes)
-        found[side / 2] = float(np.logaddexp(log_z, log_ring))
-        log_z = found[side / 2]
-    return found
+    parts = {half_width: float(logsumexp(square))}
+    while GROWTH * half_width <= FARTHEST and not settled(energy, parts, tolerance):
+        half_width *= GROWTH
+        parts[half_width] = log_ring(energy, half_width, inner * round(GROWTH * cells_across(BOX)))
+    return parts
 
 
-def settled(log_z: dict[float, float], tolerance: float) -> bool:
-    """Whether the outermost ring adds less than `tolerance` to Z: then exp(-E) is integrable as far as one can see."""
-    if len(log_z) < 2:
+def settled(energy: nn.Module, parts: dict[float, float], tolerance: float) -> bool:
+    """Whether exp(-E) is integrable, as far as one can see, with the parts of Z that were summed.
+
+    The outermost ring must add less than `tolerance` to Z, and so must all further ones together, out to FARTHEST, at
+    far fewer nodes: an energy may rise at first and be flat beyond.
+    """
+    log_z = np.logaddexp.accumulate(list(parts.values()))
+    if len(parts) < 2 or -np.expm1(log_z[-2] - log_z[-1]) >= tolerance:
         return False
-    before, last = list(log_z.values())[-2:]
-    return bool(-np.expm1(before - last) < tolerance)
+    beyond, half_width = -np.inf, GROWTH * max(parts)
+    while half_width <= FARTHEST:
+        beyond = np.logaddexp(beyond, log_ring(energy, half_width, COARSEST))
+        half_width *= GROWTH
+    return bool(-np.expm1(log_z[-1] - np.logaddexp(log_z[-1], beyond)) < tolerance)
 
 
-def log_partition(energy: nn.Module, half_width: float, tolerance: float, inner: int = 1) -> float:
-    """Eq. 1: log Z = log ∫ exp(-E(x)) dx, or infinity where the integral still grows at FARTHEST."""
-    found = log_partitions(energy, half_width, tolerance, inner)
-    return list(found.values())[-1] if settled(found, tolerance) else np.inf
+class Model(NamedTuple):
+    """T on a square, normalised."""
+
+    log_mass: Array  # at each node
+    log_outside: float  # of its mass in the rings around the square
+    log_z: float  # infinite where exp(-E) is not integrable: then there is no mass anywhere
+
+
+def model_on(energy: nn.Module, half_width: float, tolerance: float, inner: int = 1) -> Model:
+    """Eq. 1: the energy model on a square with inner x inner nodes a cell."""
+    square = log_masses(energy, half_width, inner)
+    parts = log_parts(energy, square, half_width, tolerance, inner)
+    log_z = np.logaddexp.reduce(list(parts.values())) if settled(energy, parts, tolerance) else np.inf
+    outside = np.logaddexp.reduce([-np.inf, *list(parts.values())[1:]])
+    return Model(square - log_z, float(outside - log_z), float(log_z))
 
 
 def settle(
@@ -118,9 +142,8 @@ def settle(
     """
     before, inner = np.inf, 1
     while True:
-        log_z = log_partition(energy, half_width, tolerance, inner)
-        square = Square(data_mass(half_width, inner), log_masses(energy, half_width, inner) - log_z, log_z, inner, 0.0)
-        if not np.isfinite(log_z):
+        square = Square(data_mass(half_width, inner), *model_on(energy, half_width, tolerance, inner), inner, 0.0)
+        if not np.isfinite(square.log_z):
             return square
         now = kl_divergence(square.data, square.log_model)
         square = square._replace(change=abs(now - before))
@@ -160,18 +183,28 @@ def kl_divergence(p: Array, log_q: Array) -> float:
     return float(np.sum(p[inside] * (np.log(p[inside]) - log_q[inside])))
 
 
+def outside(p: Array) -> Array:
+    """The mass (1,) that has no cell, as if it had one: that much may be anywhere around the square."""
+    return np.array([max(1 - p.sum(), 0.0)])
+
+
 def total_variation(p: Array, q: Array) -> float:
     """Half the sum of |p - q|, with the mass that either has outside the cells: 0 alike, 1 apart."""
     return float(0.5 * (np.abs(p - q).sum() + abs(p.sum() - q.sum())))
 
 
 def distances(square: Square, generator: Array) -> dict[str, float]:
-    """KL and total variation between D, T and G; G as mass per cell, T beside D at the finer nodes."""
+    """KL and total variation between D, T and G; G as mass per cell, T beside D at the finer nodes.
+
+    What G throws out of the square is compared as a whole with what T has there: no generator comes closer to T by
+    leaving it. D does not leave it.
+    """
     data, log_model = coarse(square)
     return {
         "kl_data_model": kl_divergence(square.data, square.log_model),
         "kl_data_generator": kl_divergence(data, np.log(generator)),
-        "kl_generator_model": kl_divergence(generator, log_model),
+        "kl_generator_model": kl_divergence(generator, log_model)
+        + kl_divergence(outside(generator), np.array([square.log_outside])),
         "tv_data_model": total_variation(square.data, np.exp(square.log_model)),
         "tv_data_generator": total_variation(data, generator),
         "tv_generator_model": total_variation(generator, np.exp(log_model)),
@@ -181,9 +214,12 @@ def distances(square: Square, generator: Array) -> dict[str, float]:
 
 
 def integrable_within(energy: nn.Module, tolerance: float) -> float:
-    """Half the side of the square around which the next ring adds less than `tolerance` to Z; infinity if none does."""
-    found = log_partitions(energy, BOX, tolerance)
-    return list(found)[-2] if settled(found, tolerance) else np.inf
+    """Half the side of the square around which the next ring adds less than `tolerance` to Z; infinity if none does.
+
+    All others together must as well (`settled`).
+    """
+    parts = log_parts(energy, log_masses(energy, BOX, 1), BOX, tolerance)
+    return list(parts)[-2] if settled(energy, parts, tolerance) else np.inf
 
 
 def square_around(*clouds: Array) -> float:

@@ -71,9 +71,7 @@ def entropy_by_eq_15(generator: nn.Module) -> float:
 
 def divergences(energy: nn.Module, generator_mass: Array, data_mass: Array) -> dict[str, float]:
     """KL between D, T and G on the square of BOX, with one node a cell: coarser than density.py's, to be fast."""
-    log_model = density.log_masses(energy, BOX, 1)
-    log_z = density.log_partition(energy, BOX, 1e-2)
-    square = density.Square(data_mass, log_model - log_z, log_z, 1, 0.0)
+    square = density.Square(data_mass, *density.model_on(energy, BOX, 1e-2), 1, 0.0)
     found = density.distances(square, generator_mass)
     return {name: found[name] for name in ("kl_data_model", "kl_data_generator", "kl_generator_model")}
 
