@@ -180,11 +180,11 @@ MISTAKES = {
     ),
     "a penalty that cannot fall to nothing": (
         edit("experiments.four_spin_neighbour.objective.penalty_end", 0.0),
-        "experiments.four_spin_neighbour.objective has a penalty of 0 at one end of training: write 0 at both ends",
+        "experiments.four_spin_neighbour.objective has a penalty_end of 0, which no ratio leads to: write 0 for both",
     ),
     "a penalty that cannot rise from nothing": (
         edit("experiments.four_spin.objective.penalty_end", 0.1),
-        "experiments.four_spin.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none",
+        "experiments.four_spin.objective has a penalty of 0 and a penalty_end of 0.1, which nothing leads to: write 0",
     ),
     "chains for pixels": (
         edit(

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import PARAMETERS
 from ddgm import training
 from ddgm.errors import UserError
 from ddgm.parameters import changed
 from ddgm.search import draw, rank, search
 
+POINTS = PARAMETERS["datasets"]["four_spin"]
 SPACE = {
     "optimiser.energy_rate": {"low": 1.0e-4, "high": 1.0e-2},
     "schedule.generator_steps": [1, 2],
@@ -73,6 +75,7 @@ def measured(name, model, table):
     from ddgm.experiment import describe
 
     row = describe(model)["row"]
+    assert pd.read_csv(model / "history.csv")["step"].max() == 2, "as many steps as the plan has"
     found = dict.fromkeys(RANKED, float(row["schedule"]["batch"])) | {"modes_covered": float(len(row["seeds"]))}
     rows = [(name, seed, metric, value + seed) for metric, value in found.items() for seed in row["seeds"]]
     pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
@@ -83,7 +86,7 @@ BATCHES = {"schedule.batch": [8, 16, 24, 32], "optimiser.energy_rate": {"low": 1
 
 def test_a_trial_is_the_same_whatever_trials_there_are_beside_it(planar_row, array, tmp_path):
     for trials in (1, 3):
-        search("points", planar_row, plan(trials, BATCHES), array, measured, tmp_path / f"{trials}.csv")
+        search("points", planar_row, POINTS, plan(trials, BATCHES), array, measured, tmp_path / f"{trials}.csv")
     one, three = pd.read_csv(tmp_path / "1.csv"), pd.read_csv(tmp_path / "3.csv")
     assert len(one) == 1 and three["trial"].tolist() == [0, 1, 2]
     pd.testing.assert_frame_equal(one, three[:1])
@@ -96,7 +99,7 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path, caplog)
     over = {"optimiser.energy_rate": [1.0e30]}
     settings = plan(1, over) | {"steps": 30}
     planar_row["optimiser"]["generator_rate"] = 1.0e30
-    search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
+    search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv")
     (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
     assert row["optimiser.energy_rate"] == 1.0e30
     assert {row[metric] for metric in RANKED} == {math.inf} and math.isnan(row["modes_covered"])
@@ -119,7 +122,7 @@ def test_a_search_that_is_asked_to_end_says_that_it_begins_again(number, ending,
     interrupted, original = [], training.Pair
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ending) as raised:
         patch.setattr(training, "Pair", begin)
-        search("points", planar_row, plan(3, BATCHES), array, measured, tmp_path / "s.csv")
+        search("points", planar_row, POINTS, plan(3, BATCHES), array, measured, tmp_path / "s.csv")
     assert ending is KeyboardInterrupt or raised.value.code == 143
     said = [record.getMessage() for record in caplog.records]
     assert said[-1].startswith("points: stopped in trial 2 of 3; a search is not gone on with")
@@ -130,7 +133,7 @@ def test_a_search_that_is_asked_to_end_says_that_it_begins_again(number, ending,
 def test_a_mistake_is_no_trial_that_diverged(planar_row, array, tmp_path):
     array.write_bytes(array.read_bytes()[:100])
     with pytest.raises(UserError, match=r"train\.npy is damaged"):
-        search("points", planar_row, plan(2, BATCHES), array, measured, tmp_path / "s.csv")
+        search("points", planar_row, POINTS, plan(2, BATCHES), array, measured, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
 
 
@@ -139,8 +142,42 @@ def test_a_metric_that_is_not_measured_is_one_sentence(key, planar_row, array, t
     settings = plan(1, BATCHES) | {key: ["frechet"]}
     sentence = "a search of points asks for 'frechet', which is not measured: allowed are kl_"
     with pytest.raises(UserError, match=sentence):
-        search("points", planar_row, settings, array, measured, tmp_path / "s.csv")
+        search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("over", "sentence"),
+    [
+        (
+            {"schedule.batch": [3, 3]},
+            r"^trial 1 of points\.entropy\.neighbours is 3, and must be below 3, .*batch': 3\}",
+        ),
+        (
+            {"schedule.kind": ["simultaneous"]},
+            r"^trial 1 of points\.schedule is simultaneous, .*write 1 for ",
+        ),
+        ({"objective.penalty_end": [0.0]}, r"^trial 1 of points\.objective has a penalty_end of 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_keys_that_cannot_be_together_are_refused_before_anything_is_trained(
+    over, sentence, planar_row, array, tmp_path, caplog
+):
+    with pytest.raises(UserError, match=sentence):
+        search("points", planar_row, POINTS, plan(2, over), array, measured, tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()
+    assert not [line for line in caplog.messages if "trial 1 of 2" in line]
+
+
+def test_what_one_seed_could_not_be_measured_of_ranks_last(planar_row, array, tmp_path):
+    def found(name, model, table):
+        rows = [(name, seed, metric, (0.1, math.nan)[seed]) for seed in (0, 1) for metric in RANKED + SHOWN]
+        pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
+
+    two = plan(1, BATCHES) | {"seeds": [0, 1]}
+    search("points", planar_row, POINTS, two, array, found, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text().splitlines()[1].endswith(",inf,inf,")
 
 
 @pytest.mark.parametrize(("value", "ranked", "shown"), [(math.nan, "inf", ""), (math.inf, "inf", "inf")])
@@ -151,7 +188,7 @@ def test_what_cannot_be_measured_of_a_trial_or_is_infinite_ranks_last(
         rows = [(name, 0, metric, value) for metric in RANKED + SHOWN]
         pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
 
-    search("points", planar_row, plan(1, BATCHES), array, found, tmp_path / "s.csv")
+    search("points", planar_row, POINTS, plan(1, BATCHES), array, found, tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text().splitlines()[1].endswith(f",{ranked},{ranked},{shown}")
 
 

@@ -244,7 +244,7 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
             digits.evaluate_metrics(name, directory, plan["evaluation"], table, *arrays, judge)
 
     target = RESULTS / args.branch / "search" / f"{args.experiment}.csv"
-    search_all(args.experiment, row, plan, training_array(row["dataset"]), evaluate, target, row["threads"])
+    search_all(args.experiment, row, dataset, plan, training_array(row["dataset"]), evaluate, target, row["threads"])
 
 
 def rank(args: argparse.Namespace, params: dict[str, Any]) -> None:

@@ -292,68 +292,13 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             near = nearest(row["dataset"], datasets)
             yield f"{key}.dataset is '{row['dataset']}', which is no data set{near}"
             continue
-        planar = datasets[row["dataset"]]["kind"] in PLANAR
-        if planar != (row["range"] is None):
-            wanted = "null, since its data are points" if planar else "two numbers, since its data are pixels"
-            yield f"{key}.range is {json.dumps(row['range'])}, and must be {wanted}"
-        if planar and row["binarised"]:
-            yield f"{key}.binarised is true, and its data are points: write false"
-        if row["range"] and row["range"][0] >= row["range"][1]:
-            yield f"{key}.range is {json.dumps(row['range'])}: write the smaller number, black, first"
-        side = datasets[row["dataset"]].get("side")
-        for net, kind in (("energy", row["energy"].get("features")), ("generator", row["generator"]["kind"])):
-            halvings = len(row[net].get("hidden", []))
-            if kind == "convolutional" and (side is None or side % 2**halvings):
-                fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
-                yield f"{key}.{net} is convolutional, which needs {fits} (data set '{row['dataset']}'): write dense"
-        pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
-        if row["entropy"].get("neighbours", 0) >= pool:
+        objective = row["objective"]
+        if not objective["penalty"] and objective["penalty_end"]:
             yield (
-                f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below {pool}, the samples it "
-                f"is looked for among (schedule.batch and entropy.references)"
+                f"{key}.objective has a penalty of 0 and a penalty_end of {objective['penalty_end']:g}, which nothing "
+                f"leads to: write 0 for both, or for none"
             )
-        weighted = row["negative"].get("importance")
-        if weighted and weighted["neighbours"] >= row["schedule"]["batch"]:
-            yield (
-                f"{key}.negative.importance.neighbours is {weighted['neighbours']}, and must be below "
-                f"{row['schedule']['batch']}, the samples it is looked for among (schedule.batch)"
-            )
-        if (row["objective"]["penalty"] > 0) != (row["objective"]["penalty_end"] > 0):
-            yield f"{key}.objective has a penalty of 0 at one end of training: write 0 at both ends, or at none"
-        if row["negative"]["kind"] not in (fitting := NEGATIVES_OF_POINTS if planar else NEGATIVES_OF_PICTURES):
-            others = f"for {'pictures' if planar else 'points'}: allowed are {', '.join(fitting)}"
-            yield f"{key}.negative.kind is '{row['negative']['kind']}', which is {others}"
-        if planar and row["flips"]:
-            yield f"{key}.flips is true, and its data are points: write false"
-        schedule, negative = row["schedule"], row["negative"]
-        if schedule["kind"] == "simultaneous":
-            here = f"{key}.schedule is simultaneous, which is one update of each net from the same samples:"
-            if schedule["generator_steps"] != 1 or schedule["energy_steps"] != 1:
-                yield f"{here} write 1 for generator_steps and energy_steps"
-            if negative["kind"] != "generator" or not negative["reuse_latent"] or negative["importance"]:
-                yield f"{here} write negative: {{kind: generator, reuse_latent: true, importance: null}}"
-            if row["objective"]["kind"] != "dual":
-                yield f"{here} its two losses have to be one, write objective.kind dual or schedule.kind alternating"
-        if negative["kind"] == "quadrature" and row["deterministic"] and row["device"] != "cpu":
-            yield (
-                f"{key}.deterministic is true and its negatives are drawn by quadrature, which PyTorch does not "
-                f"repeat on a GPU: write device: cpu, or deterministic: false"
-            )
-        if row["devices"] > 1:
-            for part, shared in (("schedule", "batch"), ("entropy", "references")):
-                if (drawn := row[part].get(shared, 0)) % row["devices"]:
-                    yield (
-                        f"{key}.{part}.{shared} is {drawn}, and {row['devices']} devices cannot have equal parts of "
-                        f"it: write a multiple"
-                    )
-            if negative["kind"] != "generator" or negative["importance"]:
-                yield f"{key}.devices is {row['devices']}, and its negative phase is for one: write 1"
-            for net in ("energy", "generator"):
-                if noise := row[net].get("noise", 0):
-                    yield (
-                        f"{key}.{net}.noise is {noise}, and {row['devices']} devices would draw other noise than one "
-                        f"does: write 0.0, or devices: 1"
-                    )
+        yield from contradictions(key, row, datasets[row["dataset"]])
     for branch, shown in parameters["branches"].items():
         for figure in KINDS_SHOWN:
             for name in shown[figure]:
@@ -375,6 +320,72 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                     yield f"{here}{nearest(wanted, [n for n, row in datasets.items() if evidence(row) == 'images'])}"
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
         yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
+
+
+def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> Iterator[str]:
+    """What the keys of an experiment, which stands at `key`, and its data set cannot be together, a sentence each."""
+    planar = dataset["kind"] in PLANAR
+    if planar != (row["range"] is None):
+        wanted = "null, since its data are points" if planar else "two numbers, since its data are pixels"
+        yield f"{key}.range is {json.dumps(row['range'])}, and must be {wanted}"
+    if planar and row["binarised"]:
+        yield f"{key}.binarised is true, and its data are points: write false"
+    if row["range"] and row["range"][0] >= row["range"][1]:
+        yield f"{key}.range is {json.dumps(row['range'])}: write the smaller number, black, first"
+    side = dataset.get("side")
+    for net, kind in (("energy", row["energy"].get("features")), ("generator", row["generator"]["kind"])):
+        halvings = len(row[net].get("hidden", []))
+        if kind == "convolutional" and (side is None or side % 2**halvings):
+            fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
+            yield f"{key}.{net} is convolutional, which needs {fits} (data set '{row['dataset']}'): write dense"
+    pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
+    if row["entropy"].get("neighbours", 0) >= pool:
+        yield (
+            f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below {pool}, the samples it "
+            f"is looked for among (schedule.batch and entropy.references)"
+        )
+    weighted = row["negative"].get("importance")
+    if weighted and weighted["neighbours"] >= row["schedule"]["batch"]:
+        yield (
+            f"{key}.negative.importance.neighbours is {weighted['neighbours']}, and must be below "
+            f"{row['schedule']['batch']}, the samples it is looked for among (schedule.batch)"
+        )
+    if row["objective"]["penalty"] and not row["objective"]["penalty_end"]:
+        yield f"{key}.objective has a penalty_end of 0, which no ratio leads to: write 0 for both, or for none"
+    if row["negative"]["kind"] not in (fitting := NEGATIVES_OF_POINTS if planar else NEGATIVES_OF_PICTURES):
+        others = f"for {'pictures' if planar else 'points'}: allowed are {', '.join(fitting)}"
+        yield f"{key}.negative.kind is '{row['negative']['kind']}', which is {others}"
+    if planar and row["flips"]:
+        yield f"{key}.flips is true, and its data are points: write false"
+    schedule, negative = row["schedule"], row["negative"]
+    if schedule["kind"] == "simultaneous":
+        here = f"{key}.schedule is simultaneous, which is one update of each net from the same samples:"
+        if schedule["generator_steps"] != 1 or schedule["energy_steps"] != 1:
+            yield f"{here} write 1 for generator_steps and energy_steps"
+        if negative["kind"] != "generator" or not negative["reuse_latent"] or negative["importance"]:
+            yield f"{here} write negative: {{kind: generator, reuse_latent: true, importance: null}}"
+        if row["objective"]["kind"] != "dual":
+            yield f"{here} its two losses have to be one, write objective.kind dual or schedule.kind alternating"
+    if negative["kind"] == "quadrature" and row["deterministic"] and row["device"] != "cpu":
+        yield (
+            f"{key}.deterministic is true and its negatives are drawn by quadrature, which PyTorch does not "
+            f"repeat on a GPU: write device: cpu, or deterministic: false"
+        )
+    if row["devices"] > 1:
+        for part, shared in (("schedule", "batch"), ("entropy", "references")):
+            if (drawn := row[part].get(shared, 0)) % row["devices"]:
+                yield (
+                    f"{key}.{part}.{shared} is {drawn}, and {row['devices']} devices cannot have equal parts of "
+                    f"it: write a multiple"
+                )
+        if negative["kind"] != "generator" or negative["importance"]:
+            yield f"{key}.devices is {row['devices']}, and its negative phase is for one: write 1"
+        for net in ("energy", "generator"):
+            if noise := row[net].get("noise", 0):
+                yield (
+                    f"{key}.{net}.noise is {noise}, and {row['devices']} devices would draw other noise than one "
+                    f"does: write 0.0, or devices: 1"
+                )
 
 
 def _unsearchable(

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ddgm.errors import DivergenceError, UserError
-from ddgm.parameters import changed
+from ddgm.parameters import changed, contradictions
 from ddgm.progress import log
 from ddgm.provenance import checksum, opening_lines
 from ddgm.reading import read_table
@@ -40,6 +40,7 @@ def draw(space: dict[str, Any], stream: np.random.Generator) -> dict[str, Any]:
 def search(
     name: str,
     row: dict[str, Any],
+    dataset: dict[str, Any],
     plan: dict[str, Any],
     array: Path,
     evaluate: Callable[[str, Path, Path], None],
@@ -48,16 +49,20 @@ def search(
 ) -> None:
     """Train and measure plan["trials"] versions of experiment `name`; write a row for each, what diverged too.
 
-    Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model.
-    KeyboardInterrupt or SystemExit where it is asked to end: nothing is kept then, and it begins again.
+    Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model. UserError,
+    before anything is trained, where the keys of a trial cannot be together. KeyboardInterrupt or SystemExit where it
+    is asked to end: nothing is kept then, and it begins again.
     """
     row = changed(row, {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
     sha256 = checksum(array)
     for line in opening_lines(name, row, array, sha256, choose_device(row["device"]), threads):
         log.info(line)
+    drawn = [draw(plan["over"], np.random.default_rng([plan["seed"], trial])) for trial in range(plan["trials"])]
+    for trial, values in enumerate(drawn, 1):
+        for sentence in contradictions(f"trial {trial} of {name}", changed(row, values), dataset):
+            raise UserError(f"{sentence} (the search draws {values})")
     rows = []
-    for trial in range(plan["trials"]):
-        values = draw(plan["over"], np.random.default_rng([plan["seed"], trial]))
+    for trial, values in enumerate(drawn):
         try:
             found = try_once(name, changed(row, values), plan, array, evaluate, threads, sha256)
         except (KeyboardInterrupt, SystemExit) as ending:
@@ -103,7 +108,8 @@ def try_once(
             log.warning(str(error))
             return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
         evaluate(name, model, table)
-        means = pd.read_csv(table).groupby("metric")["value"].mean()
+        # A mean over seeds of which one could not be measured is none.
+        means = pd.read_csv(table).groupby("metric")["value"].agg(lambda values: values.mean(skipna=False))
     if missing := [metric for metric in metrics if metric not in means]:
         raise UserError(
             f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
