@@ -96,6 +96,13 @@ def test_splits_are_different_points_of_one_set(dataset, tmp_path):
         two_d.prepare(dataset, tmp_path, "val", tmp_path / "val.npy")
 
 
+def test_points_that_would_lie_outside_what_is_measured_are_refused(dataset, tmp_path):
+    sentence = rf"^with the scale 0\.25 \d+\.\d% of {dataset['kind']}'s points lie outside .*: write a larger scale"
+    with pytest.raises(UserError, match=sentence):
+        two_d.prepare({**dataset, "scale": 0.25}, tmp_path, "train", tmp_path / "train.npy")
+    assert not (tmp_path / "train.npy").exists()
+
+
 class Gaussian(nn.Module):
     """E(x) of N(0, sd² I)."""
 

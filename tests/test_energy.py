@@ -80,6 +80,19 @@ def test_the_quadratic_term_switches(quadratic, trained, value):
     assert difference == pytest.approx(value, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["student_t", "logistic"])
+def test_a_sum_over_experts_is_float32_whatever_the_experts_are_computed_in(kind):
+    torch.manual_seed(0)
+    energy, x = build_energy({"kind": kind, "experts": 400, "start": 0.5}, (2,)), torch.randn(64, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, experts = energy(x), energy.experts(x)
+    assert experts.dtype == torch.bfloat16 and found.dtype == torch.float32
+    a = experts.double()
+    exact = {"student_t": torch.log1p(a.square() / 2), "logistic": torch.nn.functional.softplus(-a)}[kind].sum(1)
+    # A sum in bfloat16 would end at the nearest whole number.
+    assert (found - exact).abs().max() < 1e-3
+
+
 def test_experts_stay_finite_at_large_activations():
     energy = DeepEnergy(nn.Identity(), 1, 1, 1, "none", 1.0)
     with torch.no_grad():

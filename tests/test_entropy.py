@@ -86,6 +86,15 @@ def test_nearest_neighbour_entropy_pushes_samples_apart():
     assert further > entropy
 
 
+def test_neighbours_are_found_in_a_batch_that_has_drawn_together_far_from_the_middle():
+    """A scale of 1e-3 takes 2 log 1e-3 from the entropy in two dimensions, wherever the batch lies."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 256, 2)
+    row = {"dimensions": 2, "neighbours": 3}
+    wide, narrow = (nearest_neighbour(drawn(samples=s), row).item() for s in (x, 2 + 1e-3 * x))
+    assert narrow == pytest.approx(wide + 2 * math.log(1e-3), abs=0.01)
+
+
 def test_equal_samples_have_a_finite_entropy():
     x = torch.ones(1, 16, 2, requires_grad=True)
     entropy = nearest_neighbour(drawn(x), {"neighbours": 3, "dimensions": 2})

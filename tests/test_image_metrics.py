@@ -135,6 +135,15 @@ def test_distances_by_inception_are_measured_of_every_seed_beside_their_floors(
     assert "fid" not in mean.index and absent.startswith(f"{known} was made without") and "delete it" in absent
 
 
+def test_a_split_of_next_to_no_images_is_one_sentence(tmp_path):
+    few = tmp_path / "train.npy"
+    prepared.write(ROW, few, np.zeros((3, 3, 32, 32), np.uint8))
+    sentence = rf"^{few} holds 3 images, and at least 4 are needed to measure by: write a larger datasets"
+    with pytest.raises(UserError, match=sentence):
+        images.reference(few, SETTINGS, tmp_path / "known.npz", None, "not asked for")
+    assert not (tmp_path / "known.npz").exists()
+
+
 def test_sets_too_small_for_inception_are_refused_before_anything_is_computed(arrays, tmp_path):
     with pytest.raises(UserError, match=r"45 images, a half of those in .*train.npy, are too few.*inception: false"):
         images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", tmp_path / "weights.pth", "")

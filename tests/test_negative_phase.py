@@ -6,7 +6,7 @@ import torch
 
 from ddgm.errors import UserError
 from ddgm.experiment import load, load_snapshots
-from ddgm.negative_phase import NEGATIVES
+from ddgm.negative_phase import NEGATIVES, importance_weights
 from ddgm.objectives.outliers import EDGE
 from ddgm.pair import Pair
 from ddgm.training import Run, moments, train
@@ -165,6 +165,14 @@ def test_persistent_chains_are_where_the_last_update_left_them(planar_row, plana
     second = negatives(pair)
     pair.restore(saved)
     assert torch.equal(pair.chains, first) and torch.equal(negatives(pair), second)
+
+
+def test_importance_weights_are_the_same_wherever_the_samples_have_drawn_together():
+    torch.manual_seed(0)
+    x, energies = torch.randn(1, 64, 2), torch.randn(1, 64)
+    row = {"neighbours": 3, "dimensions": 2, "largest": 4.0}
+    wide, narrow = (importance_weights(energies, samples, row) for samples in (x, 2 + 1e-3 * x))
+    torch.testing.assert_close(narrow, wide, rtol=1e-2, atol=1e-6)
 
 
 def test_importance_weights_reach_the_energys_gradient(planar_row, planar_data):

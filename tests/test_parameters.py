@@ -182,6 +182,14 @@ MISTAKES = {
         edit("experiments.four_spin_neighbour.objective.penalty_end", 0.0),
         "experiments.four_spin_neighbour.objective has a penalty_end of 0, which no ratio leads to: write 0 for both",
     ),
+    "two sets for transport that would overlap": (
+        edit("branches.toy.evaluation.transport", 6000),
+        "branches.toy.evaluation.transport is 6000, and two sets of so many are compared: write at most 5000, half of",
+    ),
+    "fresh points that are the old ones": (
+        edit("branches.paper.tracing.seed", 0),
+        "branches.paper.tracing.seed is 0, as is that of datasets.four_spin, and would draw the points that were",
+    ),
     "a penalty that cannot rise from nothing": (
         edit("experiments.four_spin.objective.penalty_end", 0.1),
         "experiments.four_spin.objective has a penalty of 0 and a penalty_end of 0.1, which nothing leads to: write 0",

@@ -24,7 +24,7 @@ from ddgm import provenance
 from ddgm.compiled import compiled
 from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
-from ddgm.experiment import build, load_snapshots
+from ddgm.experiment import build, build_ensembles, load_snapshots
 from ddgm.generator import prior
 from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
@@ -558,6 +558,7 @@ def test_the_slope_of_the_history_is_that_of_the_energy_at_the_samples(planar_ro
 
 def test_the_same_z_are_shown_along_training(image_row, image_data, tmp_path):
     image_row["schedule"].update(steps=40, pictures=3)
+    image_row["generator"]["noise"] = 0.1
     array = saved_array(tmp_path, image_data)
     train("x", image_row, array, tmp_path / "model", tmp_path / "state" / "x")
     with np.load(tmp_path / "model" / "progress.npz") as progress:
@@ -574,10 +575,18 @@ def test_the_same_z_are_shown_along_training(image_row, image_data, tmp_path):
 def test_deterministic_operations_and_tf32_are_what_a_row_asks_for(planar_row):
     try:
         choose_arithmetic({**planar_row, "deterministic": True, "precision": "tf32"})
-        assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.allow_tf32
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+        assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
     finally:
         choose_arithmetic(planar_row)
-    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.allow_tf32
+    assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_convolutional_net_is_run_seed_by_seed_whatever_the_other_is(image_row):
+    image_row["generator"] = {**image_row["generator"], "kind": "dense", "hidden": [16]}
+    energy, generator = build_ensembles(image_row, (3, 16, 16), [0, 1])
+    assert energy.apart and not generator.apart
 
 
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):

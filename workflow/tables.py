@@ -188,16 +188,18 @@ def remark(test: Any) -> str:
     return f"{test.metric} is {test.mean:.3g}{spread}, {asked}{', within one sd' if close(test) else ''}"
 
 
+def sign(tests: pd.DataFrame) -> str:
+    """The verdict on one claim by one recipe, whose tests are given, in short."""
+    return f"{SIGNS[tests['verdict'].iloc[0]]} {tests['holds'].sum()} of {len(tests)}"
+
+
 def claims(tests: pd.DataFrame) -> Table:
     """The verdicts, a row a claim and a column a recipe, and each test that failed or that one sd could turn."""
     recipes = list(tests["recipe"].unique())
     rows = []
     for _, of_claim in tests.groupby("claim", sort=False):
         remarks = [f"`{t.experiment}`: {remark(t)}" for t in of_claim.itertuples() if not t.holds or close(t)]
-        by_recipe = {
-            recipe: f"{SIGNS[part['verdict'].iloc[0]]} {part['holds'].sum()} of {len(part)}"
-            for recipe, part in of_claim.groupby("recipe")
-        }
+        by_recipe = {recipe: sign(part) for recipe, part in of_claim.groupby("recipe")}
         cells = [by_recipe.get(recipe, "") for recipe in recipes]
         rows.append([of_claim["says"].iloc[0], *cells, "; ".join(remarks)])
     return Table(["claim", *recipes, "what does not hold, or only just"], rows)

@@ -49,6 +49,9 @@ def together(device: torch.device) -> Iterator[None]:
     if not started_by_torchrun():
         yield
         return
+    if device.type == "cuda":
+        # Else each process would have a context, and the default generator, of the first device.
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield

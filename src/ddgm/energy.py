@@ -134,7 +134,8 @@ class StudentT(nn.Module):
         self.log_alpha = nn.Parameter(torch.zeros(experts))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.log1p(self.experts(x.flatten(1)).square() / 2) @ self.log_alpha.exp()
+        # No matrix product, which autocast would round.
+        return (torch.log1p(widened(self.experts(x.flatten(1))).square() / 2) * self.log_alpha.exp()).sum(1)
 
 
 class Logistic(nn.Module):
@@ -145,7 +146,7 @@ class Logistic(nn.Module):
         self.experts = nn.Linear(inputs, experts)
 
     def forward(self, x: Tensor) -> Tensor:
-        return softplus(-self.experts(x.flatten(1))).sum(1)
+        return softplus(-widened(self.experts(x.flatten(1)))).sum(1)
 
 
 class RestrictedBoltzmann(DeepEnergy):

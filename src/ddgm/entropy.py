@@ -49,7 +49,9 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     flat = draw.samples.flatten(2)
     pool = torch.cat([flat, draw.others.flatten(2)], 1)
     with torch.no_grad():
-        neighbour = torch.cdist(flat, pool).topk(k + 1, dim=2, largest=False).indices[:, :, k]
+        # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.
+        middle = pool.mean(1, keepdim=True)
+        neighbour = torch.cdist(flat - middle, pool - middle).topk(k + 1, dim=2, largest=False).indices[:, :, k]
     index = neighbour.unsqueeze(2).expand(-1, -1, flat.shape[2])
     # Differentiated through the k-th neighbour only: the same gradient as through all N² distances, at N.
     log_distance = 0.5 * (flat - pool.gather(1, index)).square().sum(2).clamp_min(1e-12).log()

@@ -37,8 +37,11 @@ def build_ensembles(row: dict[str, Any], shape: tuple[int, ...], seeds: list[int
     pairs = [build(row, shape, seed) for seed in seeds]
     # Several seeds' convolutions at once would be one of many groups, which is slow; batch norm over several processes
     # is no operation that vmap knows.
-    apart = row["generator"]["kind"] == "convolutional" or distributed.processes() > 1
-    return tuple(Ensemble(list(nets), row["precision"], apart) for nets in zip(*pairs, strict=True))
+    kinds = (row["energy"].get("features"), row["generator"]["kind"])
+    return tuple(
+        Ensemble(list(nets), row["precision"], kind == "convolutional" or distributed.processes() > 1)
+        for kind, nets in zip(kinds, zip(*pairs, strict=True), strict=True)
+    )
 
 
 def scale_pixels(x: Tensor, limits: tuple[float, float]) -> Tensor:

@@ -89,6 +89,7 @@ def importance_weights(energies: Tensor, samples: Tensor, row: dict[str, Any]) -
     neighbour in the batch (entropy.py); a weight is cut off at `largest` times the mean (Ionides 2008).
     """
     flat = samples.flatten(2)
+    flat = flat - flat.mean(1, keepdim=True)
     distance = torch.cdist(flat, flat).topk(row["neighbours"] + 1, dim=2, largest=False).values[:, :, -1]
     log_density = -row["dimensions"] * distance.clamp_min(1e-6).log()
     weights = torch.softmax(-energies - log_density, 1).clamp_max(row["largest"] / samples.shape[1])

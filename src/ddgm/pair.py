@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -315,9 +316,9 @@ class Pair:
         spread: total variance of the samples over that of the data, near 0 where all are alike
         slope: E[‖∂E(x)/∂x‖] at the samples, near 0 where the energy is flat and the generator has nothing to follow
         """
-        samples = self.sampled(self.prior(self.row["schedule"]["batch"]) if self.latent is None else self.latent)
-        # The energy's own noise takes nothing from the training's.
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        latent = self.prior(self.row["schedule"]["batch"]) if self.latent is None else self.latent
+        with self.noise_apart():
+            samples = self.sampled(latent)
             slopes = whole_batch(self.slope(samples).flatten(2).norm(dim=2))
         spread = whole_batch(samples).flatten(2).var(1, correction=0).sum(1) / self.variance
         return torch.stack([spread, slopes.mean(1)], 1)
@@ -331,7 +332,12 @@ class Pair:
         fixed = [torch.Generator(self.device).manual_seed(seed) for seed in self.row["seeds"]]
         n = -(-SHOWN // batch) * batch
         latent = torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in fixed])
-        return torch.cat([self.generate(weights, part).clone() for part in latent.split(batch, 1)], 1)[:, :SHOWN]
+        with self.noise_apart():
+            return torch.cat([self.generate(weights, part).clone() for part in latent.split(batch, 1)], 1)[:, :SHOWN]
+
+    def noise_apart(self) -> AbstractContextManager[None]:
+        """While it is open, the noise of the nets' layers takes nothing from the training's."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -344,7 +350,7 @@ class Pair:
             "streams": [stream.get_state() for stream in self.streams],
             "examples": self.source.state(),
             "stream": torch.get_rng_state(),
-            "device_stream": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "device_stream": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -363,7 +369,7 @@ class Pair:
         self.source.restore(state["examples"])
         torch.set_rng_state(state["stream"])
         if state["device_stream"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["device_stream"])
+            torch.cuda.set_rng_state(state["device_stream"], self.device)
 
     def measured(self) -> dict[str, Tensor]:
         """A copy of the weights (S, P) that are measured: the averaged ones where there are any."""

@@ -318,6 +318,7 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 if wanted not in datasets or evidence(datasets[wanted]) != "images":
                     here = f"branches.{branch}.images.others names '{wanted}', which is no data set of colour images"
                     yield f"{here}{nearest(wanted, [n for n, row in datasets.items() if evidence(row) == 'images'])}"
+        yield from _not_fresh(f"branches.{branch}", shown, experiments(parameters, branch), rows, datasets)
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
         yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
 
@@ -385,6 +386,30 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
                 yield (
                     f"{key}.{net}.noise is {noise}, and {row['devices']} devices would draw other noise than one "
                     f"does: write 0.0, or devices: 1"
+                )
+
+
+def _not_fresh(
+    branch: str, shown: dict[str, Any], measured: list[str], rows: dict[str, Any], datasets: dict[str, Any]
+) -> Iterator[str]:
+    """Where points that are drawn anew to measure by would be those that were trained on, or each other's."""
+    planar = {rows[name]["dataset"] for name in measured if name in rows and rows[name]["range"] is None}
+    settings = {name: shown[name] for name in ("evaluation", "tracing", "mixing")}
+    settings |= {f"searches.{name}.evaluation": plan["evaluation"] for name, plan in shown["searches"].items()}
+    for name, chosen in settings.items():
+        if 2 * chosen.get("transport", 0) > chosen.get("points", math.inf):
+            most = chosen["points"] // 2
+            yield (
+                f"{branch}.{name}.transport is {chosen['transport']}, and two sets of so many are compared: write at "
+                f"most {most}, half of points"
+            )
+        if "compared" in chosen:
+            continue
+        for dataset in sorted(planar):
+            if datasets[dataset]["seed"] == chosen["seed"]:
+                yield (
+                    f"{branch}.{name}.seed is {chosen['seed']}, as is that of datasets.{dataset}, and would draw the "
+                    f"points that were trained on: write another"
                 )
 
 

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddgm.datasets import two_d
+from ddgm.datasets.two_d import BOX
 from ddgm.experiment import describe, load, provenance, to_pixels
 from ddgm.generator import Generator, prior
 from ddgm.whole_file import whole_file
-
-BOX = 3.0
 
 
 @torch.no_grad()

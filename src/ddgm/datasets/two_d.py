@@ -14,6 +14,8 @@ from ddgm.datasets import prepared
 from ddgm.errors import UserError
 
 Points = NDArray[np.float64]
+BOX = 3.0  # half the side of the square that data and nets are drawn and measured on
+OUTSIDE = 1e-3  # of the points, at most, may lie around it
 SPIRAL_PARTS = 8  # modes of one spiral: equal parts of its sweep, each about as long as four of its sd
 
 
@@ -128,10 +130,18 @@ def normal(x: Points, sd: float) -> Points:
 def prepare(row: dict, raw: Path, split: str, target: Path, workers: int = 1) -> None:
     """Write the split `target` (prepared.py): row["points"] points, float32; each split has its own random stream.
 
-    There is nothing raw, and nothing to share among workers: neither is used.
+    There is nothing raw, and nothing to share among workers: neither is used. Raises UserError where `scale` leaves
+    points outside BOX.
     """
     splits = ("train", "test")
     if split not in splits:
         raise UserError(f"{row['kind']} has no split '{split}': allowed are {', '.join(splits)}")
     stream = np.random.default_rng([row["seed"], splits.index(split)])
-    prepared.write(row, target, sample(row, row["points"], stream).astype(np.float32))
+    points = sample(row, row["points"], stream).astype(np.float32)
+    beyond = float(np.mean(np.abs(points).max(1) > BOX))
+    if beyond > OUTSIDE:
+        raise UserError(
+            f"with the scale {row['scale']:g} {beyond:.1%} of {row['kind']}'s points lie outside [-{BOX:g}, {BOX:g}]², "
+            f"on which all in two dimensions is measured: write a larger scale, which divides the coordinates"
+        )
+    prepared.write(row, target, points)

@@ -9,11 +9,12 @@ from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from ddgm.datasets.prepared import read
+from ddgm.datasets.two_d import BOX
 from ddgm.experiment import describe, load, scale_pixels
 from ddgm.metrics import density
 from ddgm.metrics.likelihood import annealed_log_partition, log_likelihood
 from ddgm.metrics.table import write
-from ddgm.sampling import BOX, energies
+from ddgm.sampling import energies
 
 
 def by_quadrature(energy: nn.Module) -> float:

@@ -19,11 +19,12 @@ from torch import nn
 
 from ddgm import sampling
 from ddgm.datasets import two_d
+from ddgm.datasets.two_d import BOX
 from ddgm.experiment import describe, load
 from ddgm.metrics import points
 from ddgm.metrics.table import write
 from ddgm.metrics.virial import quadratic_share, virial
-from ddgm.sampling import BOX, draw_in_parts, energies, energies_and_slopes, grid
+from ddgm.sampling import draw_in_parts, energies, energies_and_slopes, grid
 
 Array = NDArray[np.float64]
 CELL = 0.03  # width of the histogram's cells, a third of the data's smallest sd

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddgm.datasets.prepared import read, source_of
+from ddgm.errors import UserError
 from ddgm.experiment import describe, load, provenance, scale_pixels
 from ddgm.metrics import features, pyramid
 from ddgm.metrics.digits import memorisation, sharpness_ratio
@@ -29,6 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 PART = 2048  # images that are held at once
 POOLED = 4  # pixels a side that are averaged before neighbours are looked for
 SHOWN, SHOWN_STEPS, STARTS = 30, 8, 2  # neighbours, steps of a descent, and starts of a kind, that figures show
+FEWEST = 4  # images of a split: halves of two, whose variance there is
 ABSENT = "inception_absent"
 
 
@@ -62,13 +64,24 @@ def nearest(pixels: Tensor, stored: NDArray[Any]) -> tuple[Tensor, Tensor]:
     return distance, rows
 
 
+def enough(path: Path) -> NDArray[np.uint8]:
+    """A split's images, memory-mapped; raises UserError for fewer than FEWEST."""
+    stored = read(path, "r")
+    if len(stored) < FEWEST:
+        raise UserError(
+            f"{path} holds {len(stored)} images, and at least {FEWEST} are needed to measure by: write a larger "
+            f"datasets.*.max_images, or draw.images"
+        )
+    return stored
+
+
 def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path | None, absent: str) -> None:
     """Write the npz of what the data score against themselves, and Inception's statistics of all of them.
 
     Floors (`*_floor`) are those of one half of the training images against the other. weights: Inception's, or None,
     and then `absent` says why.
     """
-    stored = read(train, "r")
+    stored = enough(train)
     order = np.random.default_rng(settings["seed"]).permutation(len(stored))
     halves = np.array_split(order, 2)
     if weights is not None:
@@ -198,7 +211,7 @@ def evaluate(
     """
     row = describe(directory)["row"]
     limits, batch = row["range"], row["schedule"]["batch"]
-    stored = [read(array, "r") for array in (train, test)]
+    stored = [enough(array) for array in (train, test)]
     against = read_arrays(known, {ABSENT: ()}, others=True)
     if weights is not None and str(against[ABSENT]):
         absent = f"{known} was made without Inception's weights, which are here now: delete it and run this again"

@@ -11,12 +11,13 @@ from scipy.special import xlogy
 from torch import Tensor, nn
 
 from ddgm.datasets import two_d
+from ddgm.datasets.two_d import BOX
 from ddgm.entropy import gaussian_entropy
 from ddgm.experiment import describe, load_snapshots
 from ddgm.metrics import density
 from ddgm.metrics.table import write
 from ddgm.objectives import classifier, dual
-from ddgm.sampling import BOX, draw_samples, energies
+from ddgm.sampling import draw_samples, energies
 
 Array = density.Array
 COLUMNS = ["experiment", "seed", "step", "metric", "value"]
