@@ -22,7 +22,7 @@ def publish(tmp_path, monkeypatch):
     module = imported("workflow/publish.py")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    write_page(tmp_path / "README.md", "headline", "claims")
+    write_page(tmp_path / "README.md", "glance", "headline", "claims")
     (tmp_path / "docs").mkdir()
     write_page(tmp_path / "docs/results.md", "planar", "digits", "images")
     write_page(tmp_path / "docs/data.md", "speed", "memory")
@@ -56,7 +56,7 @@ def publish(tmp_path, monkeypatch):
     at_most = [{**test, "comparison": "at most", "threshold": threshold} for threshold in (1.0, 2.0)]
     judge(
         {"fits": {"says": "The energy fits", "figure": "measures", "tests": at_most}},
-        {"Eq. 15": ["four_spin"]},
+        {"Eq. 15, the paper's": ["four_spin"]},
         results,
         results / "metrics/claims.csv",
     )
@@ -75,6 +75,17 @@ def publish(tmp_path, monkeypatch):
         Image.new("RGB", (30, 20)).save(tmp_path / f"results/paper/figures/{figure}_celeba.png")
     Image.new("RGB", (30, 20), (200, 30, 40)).save(tmp_path / "results/paper/figures/fig2.png")
     return module
+
+
+def test_at_a_glance_a_claim_has_its_tests_and_numbers_and_what_is_missing_is_said(publish, tmp_path, monkeypatch):
+    rows = [
+        ("It fits", ["fits"], "{four_spin[kl_data_model]:.1f} nats"),
+        ("It works", ["x"], "{lsun_bedroom[swd]:.1f}"),
+    ]
+    monkeypatch.setattr(publish, "GLANCE", rows)
+    publish.main(["paper"])
+    page = (tmp_path / "README.md").read_text()
+    assert "| It fits | The ◐ 1 of 2 | 1.5 nats |" in page and "| It works | not tested | not measured yet |" in page
 
 
 def write_page(path, *tables):
@@ -193,7 +204,7 @@ def test_the_speed_of_the_preparation_is_a_table_with_spread_and_machine(publish
 def test_a_claim_is_a_row_with_its_verdict_and_what_does_not_hold(publish, tmp_path):
     publish.main(["paper"])
     failed = "`four_spin`: kl_data_model is 1.5 ± 0.71, and not at most 1, within one sd"
-    assert "| claim | Eq. 15 | what does not hold, or only just |" in (tmp_path / "README.md").read_text()
+    assert "| claim | Eq. 15, the paper's | what does not hold, or only just |" in (tmp_path / "README.md").read_text()
     only_just = "`four_spin`: kl_data_model is 1.5 ± 0.71, at most 2, within one sd"
     assert f"| The energy fits | ◐ 1 of 2 | {failed}; {only_just} |" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "docs/results/paper/claims.csv").exists()
