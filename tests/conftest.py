@@ -4,6 +4,9 @@ import copy
 import importlib.util
 import os
 import signal
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +17,7 @@ import yaml
 
 from ddgm import provenance
 from ddgm.parameters import LOADER
+from ddgm.progress import log
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = yaml.load((ROOT / "params.yaml").read_text(), LOADER)
@@ -21,6 +25,15 @@ PARAMETERS = yaml.load((ROOT / "params.yaml").read_text(), LOADER)
 torch.set_num_threads(1)
 # A shell starts its background jobs deaf to Ctrl-C, and whatever the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen | None = None, seconds: float = 300) -> None:
+    """Return once the condition holds; fail at once where the process that is to fulfil it has ended."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, "the process ended before that"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def imported(script: str) -> ModuleType:
@@ -100,10 +113,18 @@ def new_process(monkeypatch):
     provenance.code_version.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def as_loud_as_before():
+    """A process that is to say nothing silences its log, and here the next test speaks in it."""
+    level = log.level
+    yield
+    log.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def mirror():
     """The folder with real data files, where this machine has one."""
-    folder = Path(os.environ.get("DDGM_MIRROR", ROOT.parent / "shared" / "mirror"))
+    folder = Path(os.environ.get("DDGM_MIRROR") or ROOT.parent / "shared" / "mirror")
     if not folder.is_dir():
         pytest.skip(f"no data mirror at {folder}: set DDGM_MIRROR to a folder with mnist/, celeba/, lsun/")
     return folder

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import wait_for
 from ddgm.datasets import celeba, containers, drawn, lsun, registry, stream
 from ddgm.datasets.download import fetch
 from ddgm.datasets.images import develop, square
@@ -642,12 +642,5 @@ def workers_of(process):
 
 def working(process, target):
     """Wait until a preparation has done a few chunks and has a worker, and give its workers."""
-    wait_for(lambda: journal_lines(target) > 2 and workers_of(process.pid))
+    wait_for(lambda: journal_lines(target) > 2 and workers_of(process.pid), process)
     return workers_of(process.pid)
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from conftest import wait_for
 from ddgm import distributed, examples, pair
 from ddgm.errors import UserError
 from ddgm.pair import Pair
@@ -60,11 +61,15 @@ def together(trainings, array, folder, processes=2):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def wait_for_a_state(folder, running):
-    deadline = time.monotonic() + 120
-    while not any(folder.glob("[0-9]*.pt")):
-        assert time.monotonic() < deadline and running.poll() is None
-        time.sleep(0.1)
+@contextmanager
+def ended(running):
+    """Nothing of these processes is left to run beside the next test, whatever becomes of this one."""
+    try:
+        yield
+    finally:
+        if running.poll() is None:
+            running.send_signal(signal.SIGTERM)
+            running.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -118,9 +123,8 @@ def test_processes_asked_to_end_save_one_state_and_go_on_from_it(image_row, arra
     image_row["schedule"]["steps"] = 100000
     states = tmp_path / "two" / "state"
     running = together([("x", image_row, {"checkpoint_minutes": 0.0, "checkpoints": 1})], array, tmp_path / "two")
-    wait_for_a_state(states / "x", running)
-    running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=300)
+    with ended(running):
+        wait_for(lambda: any((states / "x").glob("[0-9]*.pt")), running)
     (state,) = (states / "x").glob("[0-9]*.pt")
     step = int(state.stem)
     assert step > 0 and step % 10 == 0, "where every process looks whether one was asked"
@@ -238,13 +242,12 @@ def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_pat
     given = json.dumps({"experiments.toy_four_spin": row})
     running = subprocess.Popen([*command, "--params", given], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     if ending == "finished":
-        _, said = running.communicate(timeout=120)
+        _, said = running.communicate(timeout=300)
         assert running.returncode == 0, said
         assert (tmp_path / "results/toy/models/toy_four_spin/weights.safetensors").exists()
         assert said.count("experiment toy_four_spin") == 1, "one of the two speaks"
         return
-    wait_for_a_state(tmp_path / "results/toy/state/toy_four_spin", running)
-    running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=300)
+    with ended(running):
+        wait_for(lambda: any((tmp_path / "results/toy/state/toy_four_spin").glob("[0-9]*.pt")), running)
     assert running.returncode == 75
     assert len(list((tmp_path / "results/toy/state/toy_four_spin").glob("*.pt"))) == 1

@@ -1,6 +1,7 @@
 """The record that each job leaves beside its results, and what is said of a tree with changes."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -131,7 +132,10 @@ def test_the_command_is_kept_without_its_parameters_and_its_log(words, kept):
 )
 def test_a_tree_is_dirty_where_what_makes_results_is_not_as_committed(tmp_path, monkeypatch, change, dirty):
     def git(*words: str) -> None:
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True)
+        mine = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        mine |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words]
+        subprocess.run(command, cwd=tmp_path, check=True, env=mine)
 
     for file in ("src/ddgm/energy.py", "params.yaml", "README.md", "workflow/x.smk"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import test_engines as engines
+from conftest import wait_for
 from test_engines import BIN, Clone, copy
-from test_trials import started, wait_for
+from test_trials import started
 
 pytestmark = engines.pytestmark
 environment, source = engines.environment, engines.source
@@ -116,8 +117,8 @@ def running_slurm(folder: Path) -> Iterator[dict[str, str]]:
             process = subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log)
             stack.callback(end, process)
             if command[0] == "munged":
-                wait_for((folder / "munge.socket").exists, 20)
-        wait_for(lambda: "idle" in answer("sinfo -h -o %T", environment), 60)
+                wait_for((folder / "munge.socket").exists, seconds=20)
+        wait_for(lambda: "idle" in answer("sinfo -h -o %T", environment), seconds=60)
         # Before its daemons end: what they started would outlive them.
         stack.callback(cancel, environment)
         yield environment
@@ -127,7 +128,7 @@ def cancel(environment: dict[str, str]) -> None:
     """End every job, and wait until it has ended."""
     answer("scancel --user=root", environment)
     answer("scancel --user=root --signal=KILL", environment)
-    wait_for(lambda: not answer("squeue -h", environment), 60)
+    wait_for(lambda: not answer("squeue -h", environment), seconds=60)
 
 
 def answer(command: str, environment: dict[str, str]) -> str:

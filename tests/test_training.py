@@ -20,6 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ddgm
+from conftest import wait_for
 from ddgm import provenance
 from ddgm.compiled import compiled
 from ddgm.entropy import gaussian_entropy
@@ -411,14 +412,33 @@ def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data,
         train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
 
 
+def test_a_round_is_as_many_updates_of_each_net_as_the_schedule_has(planar_row, planar_data, monkeypatch):
+    planar_row["schedule"].update(generator_steps=3, energy_steps=2)
+    pair, updates = Pair(planar_row, planar_data, CPU), []
+    for net in ("generator", "energy"):
+        update = getattr(pair, f"update_{net}")
+        monkeypatch.setattr(pair, f"update_{net}", lambda net=net, update=update: (updates.append(net), update())[1])
+    pair.round()
+    assert updates == ["generator"] * 3 + ["energy"] * 2 and pair.step == 1
+
+
 def test_a_state_that_has_diverged_is_not_saved(planar_row, planar_data, tmp_path):
     array = saved_array(tmp_path, planar_data)
     run = Run("x", planar_row, array, tmp_path / "state" / "x", CPU)
     run.go(5, 5.0, lambda: False)
-    run.pending[-1][0, 0] = float("nan")
-    with pytest.raises(UserError, match="x, seed 0: energy_data is nan at step 5"):
+    run.pending[-1][1, 2] = float("nan")
+    with pytest.raises(UserError, match="x, seed 1: entropy is nan at step 5"):
         run.save()
     assert not any((tmp_path / "state" / "x").glob("*.pt"))
+
+
+def test_a_model_with_a_weight_that_is_no_number_is_not_written(planar_row, planar_data, tmp_path):
+    run = Run("x", planar_row, saved_array(tmp_path, planar_data), tmp_path / "state" / "x", CPU)
+    run.go(planar_row["schedule"]["steps"], 5.0, lambda: False)
+    run.pair.energy.flat[1, 0] = float("nan")
+    with pytest.raises(UserError, match="x, seed 1: a weight is no finite number after the last step: lower"):
+        run.finish(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(
@@ -850,7 +870,8 @@ step = Pair.round
 def slowly(pair):
     if pair.step == 20:
         (folder / "at work").touch()
-    time.sleep(0.02)
+    while pair.step == 60 and not (folder / "asked").exists():
+        time.sleep(0.01)
     return step(pair)
 Pair.round = slowly
 try:
@@ -867,29 +888,23 @@ def start_trainer(row, array, folder, minutes):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_killed_training_goes_on_to_the_bit(number, planar_row, planar_data, tmp_path):
-    planar_row["schedule"]["steps"] = 300
+    planar_row["schedule"]["steps"] = 100
     array = saved_array(tmp_path, planar_data)
     train("x", planar_row, array, tmp_path / "whole", tmp_path / "state" / "whole")
     # Killed outright, only what was saved on the way is left; asked to stop, it saves what it has.
     running = start_trainer(planar_row, array, tmp_path, 0.0 if number == signal.SIGKILL else 5.0)
     states = tmp_path / "state" / "x"
-    wait_for((tmp_path / "at work").exists)
+    wait_for((tmp_path / "at work").exists, running)
     if number == signal.SIGKILL:
-        wait_for(lambda: any(states.glob("[0-9]*.pt")))
+        wait_for(lambda: any(states.glob("[0-9]*.pt")), running)
     running.send_signal(number)
-    _, said = running.communicate(timeout=60)
+    (tmp_path / "asked").touch()
+    _, said = running.communicate(timeout=300)
     assert running.returncode == {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGKILL: -9}[number], said
     assert not (tmp_path / "model").exists()
-    assert 20 <= max(int(state.stem) for state in states.glob("[0-9]*.pt")) < 300, "on the way"
+    assert 20 <= max(int(state.stem) for state in states.glob("[0-9]*.pt")) < 100, "on the way"
     train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     for file in ("weights.safetensors", "history.csv"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "model" / file).read_bytes(), file
@@ -900,7 +915,7 @@ def test_a_second_trainer_of_one_run_is_refused_with_what_to_type(planar_row, pl
     array = saved_array(tmp_path, planar_data)
     running, lock = start_trainer(planar_row, array, tmp_path, 5.0), tmp_path / "state" / "x.lock"
     try:
-        wait_for(lambda: lock.exists() and lock.read_text().strip())
+        wait_for(lambda: lock.exists() and lock.read_text().strip(), running)
         with pytest.raises(UserError, match=rf"process {running.pid} is training x already: .*'kill {running.pid}'"):
             train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
     finally:

@@ -7,13 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from contextlib import contextmanager
 
 import pytest
 import yaml
 
 import test_engines as engines
+from conftest import wait_for
 from ddgm.pair import COLUMNS
 from test_engines import BIN, Clone, change_steps, copy
 
@@ -44,13 +44,6 @@ def work(built, tmp_path) -> Clone:
 def steps(clone: Clone) -> int:
     parameters = yaml.safe_load((clone.path / "params.yaml").read_text())
     return parameters["experiments"]["toy_four_spin"]["schedule"]["steps"]
-
-
-def wait_for(condition, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from ddgm.distributed import any_says, part, processes_here
 from ddgm.errors import UserError
 
 SHARE = 0.5  # of the device's free memory that data may take
+MEMINFO = "/proc/meminfo"  # Linux says here how much memory is free
 PART = 2**26  # bytes that are copied to the device at a time
 AHEAD = 2  # batches that are read before they are asked for
 
@@ -56,7 +57,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        with open("/proc/meminfo") as lines:
+        with open(MEMINFO) as lines:
             free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return 0
