@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import ROOT
+from conftest import DUMPER, ROOT
 from ddgm import cli, whole_file
 
 
@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch, parameters):
         parameters["experiments"][name]["schedule"].update(steps=5, batch=16)
     parameters["datasets"]["four_spin"]["points"] = 200
     parameters["branches"]["toy"]["evaluation"].update(samples=2000, points=1000, transport=50)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    (tmp_path / "params.yaml").write_text(yaml.dump(parameters, Dumper=DUMPER))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DDGM_MIRROR", raising=False)
     return tmp_path

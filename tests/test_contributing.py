@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 import test_pipeline
-from conftest import ROOT
+from conftest import DUMPER, ROOT
+from ddgm.parameters import LOADER
 from test_pipeline import run
 
 pytestmark = test_pipeline.pytestmark
@@ -37,7 +38,7 @@ def apply(clone, example):
 def change(clone, edit):
     """Let a function change the parameters, and make every training, and what is measured of it, small."""
     file = clone / "params.yaml"
-    parameters = yaml.safe_load(file.read_text())
+    parameters = yaml.load(file.read_text(), LOADER)
     for row in parameters["experiments"].values():
         row["schedule"].update(steps=30, batch=16, snapshots=0)
     for branch in parameters["branches"].values():
@@ -45,7 +46,7 @@ def change(clone, edit):
         branch["evaluation"].update(samples=2000, points=1000, transport=50)
         branch["sampling"].update(samples=500, histogram=2000, grid=30)
     edit(parameters)
-    file.write_text(yaml.safe_dump(parameters))
+    file.write_text(yaml.dump(parameters, Dumper=DUMPER))
 
 
 def is_drawn(picture):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import PARAMETERS
 from ddgm import classifier
 from ddgm.datasets import prepared
 from ddgm.errors import UserError
@@ -74,11 +75,7 @@ def measured(folder, tmp_path_factory):
     """A small pair trained on the images, sampled and measured: its folder and its row."""
     import copy
 
-    import yaml
-
-    from conftest import ROOT
-
-    row = copy.deepcopy(yaml.safe_load((ROOT / "params.yaml").read_text())["experiments"]["toy_digits"])
+    row = copy.deepcopy(PARAMETERS["experiments"]["toy_digits"])
     row |= {"seeds": [3, 4]}
     row["energy"].update(hidden=[24, 12], experts=8)
     row["generator"]["hidden"] = [16]

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import DUMPER, ROOT
 from ddgm import parameters
 from ddgm.errors import UserError
 
@@ -455,7 +455,7 @@ def test_the_package_trains_without_snakemake_dvc_and_jsonschema(parameters, tmp
         "assert main(['draw', 'fig1']) == 0\n"
     )
     parameters["experiments"]["toy_four_spin"]["schedule"]["steps"] = 2
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    (tmp_path / "params.yaml").write_text(yaml.dump(parameters, Dumper=DUMPER))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "is not checked" in run.stderr

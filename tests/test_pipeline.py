@@ -15,9 +15,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import ROOT
+from conftest import PARAMETERS, ROOT
 from ddgm import record
 from ddgm.figures.registry import FIGURES
+from ddgm.parameters import LOADER
 from ddgm.provenance import checksum
 
 BIN = Path(sys.executable).parent
@@ -41,7 +42,7 @@ def run(project, command, code=0):
     return done.stdout
 
 
-TOY_CLAIMS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["branches"]["toy"]["claims"])
+TOY_CLAIMS = list(PARAMETERS["branches"]["toy"]["claims"])
 TOY_SETS = ["four_spin", "two_spiral", "toy_digits", "toy_faces", "toy_rooms"]
 
 
@@ -69,7 +70,7 @@ def toy(project):
 
 def test_every_figure_of_the_toy_branch_is_a_picture(toy):
     figures = toy / "results/toy/figures"
-    shown = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    shown = PARAMETERS["branches"]["toy"]
     names = []
     for name, figure in FIGURES.items():
         names += [f"{name}_{experiment}" for experiment in shown[figure.shows]] if figure.each else [name]
@@ -124,7 +125,7 @@ def test_the_report_opens_in_a_browser_without_network_and_shows_every_picture(t
 
 def test_every_experiment_of_the_toy_branch_is_measured(toy):
     summary = pd.read_csv(toy / "results/toy/metrics.csv")
-    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    branch = PARAMETERS["branches"]["toy"]
     lists = ("fig2", "fig3", "fig4", "compared")
     assert set(summary["experiment"]) == {name for figure in lists for name in branch[figure]}
     assert summary["mean"].notna().all()
@@ -151,7 +152,7 @@ def test_every_result_of_the_toy_branch_has_the_record_of_its_job(toy):
 
 def test_every_claim_of_the_toy_branch_has_a_verdict(toy):
     verdicts = pd.read_csv(toy / "results/toy/metrics/claims.csv")
-    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    branch = PARAMETERS["branches"]["toy"]
     tests = [(claim, test["metric"]) for claim, about in branch["claims"].items() for test in about["tests"]]
     assert list(zip(verdicts["claim"], verdicts["metric"], strict=True)) == tests
     assert set(verdicts["verdict"]) <= {"reproduced", "partly", "not reproduced"}
@@ -165,7 +166,7 @@ def test_digits_are_judged_by_a_classifier_that_knows_them_and_have_a_likelihood
     assert (judged["value"] > 0.95).all(), "of the digits that it was not trained on"
     table = pd.read_csv(results / "metrics/toy_digits.csv").set_index("metric")["value"]
     assert table["frechet"] > table["frechet_floor"] and table["classes_found"] >= 8
-    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    branch = PARAMETERS["branches"]["toy"]
     assert {path.stem for path in (results / "likelihoods").iterdir()} == set(branch["annealed"])
     planar = pd.read_csv(results / "likelihoods/toy_two_spiral.csv").pivot(
         index="seed", columns="metric", values="value"
@@ -174,7 +175,7 @@ def test_digits_are_judged_by_a_classifier_that_knows_them_and_have_a_likelihood
 
 
 def test_traces_and_chains_are_tables_with_a_row_for_each_seed(toy):
-    branch = yaml.safe_load((toy / "params.yaml").read_text())["branches"]["toy"]
+    branch = PARAMETERS["branches"]["toy"]
     for folder, names in (("traces", branch["traced"]), ("mixing", branch["mixed"])):
         assert {path.stem for path in (toy / "results/toy" / folder).iterdir()} == set(names)
         for name in names:
@@ -186,7 +187,7 @@ def test_what_is_made_is_not_made_again(toy):
 
 
 def test_a_log_of_each_training_says_what_was_chosen(toy):
-    rows = yaml.safe_load((toy / "params.yaml").read_text())["experiments"]
+    rows = yaml.load((toy / "params.yaml").read_text(), LOADER)["experiments"]
     for log in (toy / "logs/train/toy").iterdir():
         said, row = log.read_text(), rows[log.stem]
         assert said.startswith(f"experiment {log.stem}: {row['title']}")
@@ -230,7 +231,8 @@ def test_all_data_of_the_paper_is_one_target(project):
 
 
 def test_another_crop_does_not_download_again(project):
-    keys = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["fetch-celeba-img_align_celeba_zip"]["params"]
+    stages = yaml.load((project / "dvc.yaml").read_text(), LOADER)["stages"]
+    keys = stages["fetch-celeba-img_align_celeba_zip"]["params"]
     assert keys == ["datasets.celeba.kind", "datasets.celeba.draw", "datasets.celeba.subset"]
 
 

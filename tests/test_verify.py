@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
+from conftest import DUMPER
 from ddgm import cli, record
 from ddgm.datasets import prepared
+from ddgm.parameters import LOADER
 from ddgm.training import train
 from ddgm.verify import recorded_stages
 
@@ -30,7 +32,7 @@ def project(tmp_path, monkeypatch, parameters, planar_row):
     parameters["datasets"]["mnist"]["subset"] = {
         "says": "subset: a few digits", "checksums": {file: f"md5:{hashlib.md5(content).hexdigest()}"}
     }  # fmt: skip
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    (tmp_path / "params.yaml").write_text(yaml.dump(parameters, Dumper=DUMPER))
     (tmp_path / "data/raw/mnist").mkdir(parents=True)
     (tmp_path / "data/raw/mnist" / file).write_bytes(content)
     array = tmp_path / "data/prepared/four_spin/train.npy"
@@ -105,9 +107,9 @@ def test_a_changed_byte_is_named_with_what_to_type(change, sentence, project, ca
 
 
 def test_a_row_that_has_changed_since_is_named_with_its_key(project, capsys):
-    params = yaml.safe_load((project / "params.yaml").read_text())
+    params = yaml.load((project / "params.yaml").read_text(), LOADER)
     params["experiments"]["toy_four_spin"]["entropy"]["weight"] = 0.77
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    (project / "params.yaml").write_text(yaml.dump(params, Dumper=DUMPER))
     assert cli.main(["verify"]) == 1
     assert "was trained with entropy.weight = 1.0, and params.yaml has 0.77: train it again" in said(capsys)[0]
 
@@ -157,7 +159,7 @@ def test_a_net_whose_own_account_is_damaged_is_named_and_the_rest_goes_on(file, 
 
 
 def test_a_classifier_is_compared_with_its_row_and_its_data(project, capsys):
-    params = yaml.safe_load((project / "params.yaml").read_text())
+    params = yaml.load((project / "params.yaml").read_text(), LOADER)
     folder = project / "results/toy/classifiers/toy_digits"
     folder.mkdir(parents=True)
     array = project / "data/prepared/toy_digits/train.npy"
