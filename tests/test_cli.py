@@ -101,6 +101,42 @@ def test_a_jobs_parameters_may_be_longer_than_a_files_name(project, capsys):
     assert said(capsys)[-1].startswith("ddgm: mnist has no raw file 'labels.gz'")
 
 
+def test_what_is_not_the_published_file_is_not_prepared(project, capsys):
+    raw = project / "data/raw/mnist/train-images-idx3-ubyte.gz"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"another file")
+    assert cli.main(["prepare", "mnist", "train"]) == 1
+    (sentence,) = said(capsys)
+    assert (
+        "data/raw/mnist/train-images-idx3-ubyte.gz is not" in sentence and "remove it and run 'ddgm fetch" in sentence
+    )
+    assert not (project / "data/prepared").exists()
+
+
+@pytest.mark.parametrize(("asked", "threads"), [([], 2), (["--threads", "3"], 3)])
+def test_a_training_has_the_threads_of_its_row_unless_others_are_asked_for(
+    asked, threads, project, monkeypatch, parameters
+):
+    parameters["experiments"]["toy_four_spin"]["threads"] = 2
+    (project / "params.yaml").write_text(yaml.dump(parameters, Dumper=DUMPER))
+    array = project / "data/prepared/four_spin/train.npy"
+    array.parent.mkdir(parents=True)
+    array.touch()
+    given = []
+    monkeypatch.setattr("ddgm.training.train", lambda *_, **options: given.append(options["threads"]))
+    assert cli.main(["train", "toy_four_spin", *asked]) == 0
+    assert given == [threads]
+
+
+def test_memory_that_the_kernel_does_not_give_is_one_sentence(project, capsys, monkeypatch):
+    def fetch(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("ddgm.datasets.download.fetch", fetch)
+    assert cli.main(["fetch", "mnist", "train-images-idx3-ubyte.gz"]) == 1
+    assert said(capsys)[-1].startswith("ddgm: fetch: ")
+
+
 @pytest.mark.parametrize("rank", ["1", "x"])
 def test_a_rank_that_torchrun_has_not_given_silences_nothing(rank, project, capsys, monkeypatch):
     monkeypatch.setenv("RANK", rank)

@@ -1,0 +1,50 @@
+"""What the Snakefile asks of workflow/selection.py for its jobs, where dvc.yaml does not show it: cores and GPUs."""
+
+import pytest
+
+from conftest import imported
+from ddgm.parameters import changed
+
+
+@pytest.fixture
+def select(parameters):
+    """The selection of params.yaml with other values at dotted keys."""
+    return lambda **values: imported("workflow/selection.py").Selection(changed(parameters, values))
+
+
+class Wildcards(dict):
+    """Snakemake's, as far as they are asked here."""
+
+    __getattr__ = dict.__getitem__
+
+
+def of(**wildcards):
+    return Wildcards(branch="paper", **wildcards)
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "threads", "gpus"), [("cpu", 1, 3, 0), ("cpu", 2, 6, 0), ("auto", 1, 3, 1), ("cuda", 2, 6, 2)]
+)
+def test_a_training_asks_for_the_cores_of_all_its_processes_and_a_gpu_for_each(device, devices, threads, gpus, select):
+    row = {
+        f"experiments.celeba.{key}": value for key, value in (("device", device), ("devices", devices), ("threads", 3))
+    }
+    selection = select(**row)
+    assert selection.threads(of(experiment="celeba")) == threads
+    assert selection.gpus(of(experiment="celeba")) == gpus
+
+
+@pytest.mark.parametrize(("inception", "device", "gpus"), [(True, "auto", 1), (True, "cpu", 0), (False, "auto", 0)])
+def test_inceptions_features_have_a_gpu_where_a_training_on_their_data_has(inception, device, gpus, select, parameters):
+    rows = [name for name, row in parameters["experiments"].items() if row["dataset"] == "celeba"]
+    values = {f"experiments.{name}.device": device for name in rows}
+    selection = select(**values, **{"branches.paper.images.inception": inception})
+    assert selection.inception_gpus(of(dataset="celeba")) == gpus
+
+
+@pytest.mark.parametrize(
+    ("dataset", "cores", "workers"),
+    [("celeba", 16, 16), ("celeba", None, 8), ("mnist", 16, 1), ("four_spin", 16, 1), ("toy_faces", 16, 1)],
+)
+def test_photographs_are_prepared_on_all_cores_or_on_eight_of_a_cluster(dataset, cores, workers, select):
+    assert select().workers(cores)(of(dataset=dataset)) == workers
