@@ -216,6 +216,19 @@ def test_drawn_rooms_make_the_whole_way_through_lsun_s_container(drawn_raw, tmp_
             assert np.abs(picture.astype(int) - square(drawn.room(0, expected[key]), 64, None)).mean() < 6
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"draw": None, "max_images": 50}, "original files, the first 50 pictures of each split"),
+        ({"draw": None, "max_images": None}, "original files"),
+        ({"draw": None, "max_images": 5, "subset": {"says": "subset: a part"}}, "subset: a part, the first 5 pictures"),
+        ({"draw": {"images": 90, "seed": 3}, "max_images": None}, "drawn by code: 90 pictures, seed 3"),
+    ],
+)
+def test_what_is_measured_says_that_it_is_a_part_or_drawn(row, says):
+    assert registry.source({**FACES, **row}).startswith(says)
+
+
 def test_rooms_come_in_key_order_and_max_images_takes_the_first(rooms, target):
     raw = rooms({key: encoded(plain((grey,) * 3)) for key, grey in {"c0": 30, "a1": 10, "b2": 20}.items()})
     array, keys = prepare({**ROOMS, "max_images": 2}, raw, "train", target)
@@ -644,3 +657,23 @@ def working(process, target):
     """Wait until a preparation has done a few chunks and has a worker, and give its workers."""
     wait_for(lambda: journal_lines(target) > 2 and workers_of(process.pid), process)
     return workers_of(process.pid)
+
+
+def test_what_was_unpacked_is_unpacked_again_only_from_a_newer_zip(tmp_path, monkeypatch):
+    path, target = tmp_path / "rooms.zip", tmp_path / "kept/data.mdb"
+    target.parent.mkdir()
+
+    def pack(content, seconds):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("rooms/data.mdb", content)
+        os.utime(path, (seconds, seconds))
+
+    pack(b"first", 1000)
+    containers.unpack(path, "rooms/data.mdb", target)
+    assert target.read_bytes() == b"first"
+    target.write_bytes(b"FIRST")
+    containers.unpack(path, "rooms/data.mdb", target)
+    assert target.read_bytes() == b"FIRST", "46 GB are not unpacked twice"
+    pack(b"other", target.stat().st_mtime + 10)
+    containers.unpack(path, "rooms/data.mdb", target)
+    assert target.read_bytes() == b"other", "of the same size, and another file"
