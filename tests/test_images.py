@@ -122,7 +122,6 @@ def test_other_colour_modes_become_rgb_and_are_named(mode, colour, expected, not
     assert name == noted
 
 
-@pytest.mark.parametrize("draft", [True, False])
 def test_more_than_eight_bits_a_channel_are_not_cut_off_in_silence():
     deep = Image.fromarray(np.full((218, 178), 40000, np.uint16))
     with pytest.raises(UnusableError, match="more than 8 bits a channel") as raised:
@@ -130,6 +129,7 @@ def test_more_than_eight_bits_a_channel_are_not_cut_off_in_silence():
     assert raised.value.fault == "undecodable"
 
 
+@pytest.mark.parametrize("draft", [True, False])
 @pytest.mark.parametrize(("mode", "noted"), [("L", "grey"), ("CMYK", "cmyk")])
 def test_jpegs_in_grey_and_cmyk_are_converted_and_named(mode, noted, draft):
     picture, name = develop(encoded(drawn.face(0, 0).convert(mode), "JPEG"), 64, None, draft)
