@@ -31,8 +31,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait_for(condition: Callable[[], object], process: subprocess.Popen | None = None, seconds: float = 300) -> None:
     """Return once the condition holds; fail at once where the process that is to fulfil it has ended."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert process is None or process.poll() is None, "the process ended before that"
+    while True:
+        ended = process is not None and process.poll() is not None
+        if condition():
+            return
+        assert not ended, "the process ended before that"
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 

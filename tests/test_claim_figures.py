@@ -266,6 +266,16 @@ def test_the_generator_is_points_and_a_chain_a_line_without_its_start(tmp_path, 
     assert panel.get_xscale() == "log"
 
 
+@pytest.mark.parametrize("error", [0.003, 0.006, 0.011, 0.022])
+def test_seeds_that_are_equal_up_to_rounding_are_drawn(error, tmp_path, caught):
+    rows = [("spin", seed, "generator", 0, 0.01, "occupancy_error", error) for seed in range(3)]
+    tables = write_tables(tmp_path, rows, "experiment seed sampler step seconds metric value")
+    path = write_claims(tmp_path / "claims.csv", ("spin", "occupancy_error", "generator", "at most", 0.1, True))
+    claims.mixing("c", path, tables, TITLES, [])
+    (points,) = [line for line in caught[0].axes[0].lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points.get_ydata(orig=False), error)
+
+
 def test_what_is_not_there_is_refused_by_name(tmp_path, caught):
     path = write_claims(tmp_path / "claims.csv", ("spin", "kl_data_model", "", "at most", 0.2, True))
     tables = metric_tables(tmp_path, ["spin"], other=[1.0])

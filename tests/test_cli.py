@@ -134,7 +134,8 @@ def test_memory_that_the_kernel_does_not_give_is_one_sentence(project, capsys, m
 
     monkeypatch.setattr("ddgm.datasets.download.fetch", fetch)
     assert cli.main(["fetch", "mnist", "train-images-idx3-ubyte.gz"]) == 1
-    assert said(capsys)[-1].startswith("ddgm: fetch: ")
+    (sentence,) = said(capsys)
+    assert sentence.startswith("ddgm: fetch: ") and "memory" in sentence
 
 
 @pytest.mark.parametrize("rank", ["1", "x"])

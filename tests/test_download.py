@@ -435,10 +435,10 @@ download.fetch("digits", row, "x.gz", Path(target), url)
 """
 
 
-def start_fetch(server, target, content):
+def start_fetch(server, target, content, said=subprocess.PIPE):
     checksum = f"md5:{hashlib.md5(content).hexdigest()}"
     command = [sys.executable, "-c", FETCH, server.url, target, str(len(content)), checksum]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=said, text=True)
 
 
 def test_a_killed_fetch_is_continued_by_the_next_process(server, tmp_path):
@@ -463,14 +463,16 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server, tmp_path):
     server.answers = [Answer(LARGE, cut=1_000_000, stalls=True)]
     first = start_fetch(server, target, LARGE)
     wait_for(lambda: server.asked, first)
-    second = start_fetch(server, target, LARGE)
-    assert any("is being fetched by another process" in line for line in second.stderr)
+    log = tmp_path / "second.log"
+    with log.open("w") as said:
+        second = start_fetch(server, target, LARGE, said)
+    wait_for(lambda: "is being fetched by another process" in log.read_text(), second)
     server.resume.set()
     assert first.wait(300) == 0 and second.wait(300) == 0
-    assert "is in place and verified" in second.communicate()[1]
+    assert "is in place and verified" in log.read_text()
     first.communicate()
     assert len(server.asked) == 1
-    assert target.read_bytes() == LARGE and os.listdir(tmp_path) == ["x.gz"]
+    assert target.read_bytes() == LARGE and sorted(os.listdir(tmp_path)) == ["second.log", "x.gz"]
 
 
 # --- answers that are not the file ---

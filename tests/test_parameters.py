@@ -188,7 +188,7 @@ MISTAKES = {
     ),
     "fresh points that are the old ones": (
         edit("branches.paper.tracing.seed", 0),
-        "branches.paper.tracing.seed is 0, as is that of datasets.four_spin, and would draw the points that were",
+        "branches.paper.tracing.seed is 0, as is that of datasets.four_spin, and would draw for seed 0 the points",
     ),
     "a penalty that cannot rise from nothing": (
         edit("experiments.four_spin.objective.penalty_end", 0.1),

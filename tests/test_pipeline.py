@@ -63,7 +63,9 @@ def project(tmp_path_factory):
 def toy(project):
     """The project with its toy branch made; of the nets for images, which no test judges, a fifth of the steps."""
     file = project / "params.yaml"
-    file.write_text(file.read_text().replace("steps: 500, batch: 24,", "steps: 100, batch: 24,"))
+    text = file.read_text()
+    assert text.count("steps: 500, batch: 24,") == 2
+    file.write_text(text.replace("steps: 500, batch: 24,", "steps: 100, batch: 24,"))
     run(project, "snakemake --cores 2 toy")
     return project
 

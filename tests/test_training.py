@@ -896,12 +896,15 @@ def test_a_killed_training_goes_on_to_the_bit(number, planar_row, planar_data, t
     # Killed outright, only what was saved on the way is left; asked to stop, it saves what it has.
     running = start_trainer(planar_row, array, tmp_path, 0.0 if number == signal.SIGKILL else 5.0)
     states = tmp_path / "state" / "x"
-    wait_for((tmp_path / "at work").exists, running)
-    if number == signal.SIGKILL:
-        wait_for(lambda: any(states.glob("[0-9]*.pt")), running)
-    running.send_signal(number)
-    (tmp_path / "asked").touch()
-    _, said = running.communicate(timeout=300)
+    try:
+        wait_for((tmp_path / "at work").exists, running)
+        if number == signal.SIGKILL:
+            wait_for(lambda: any(states.glob("[0-9]*.pt")), running)
+        running.send_signal(number)
+        (tmp_path / "asked").touch()
+        _, said = running.communicate(timeout=300)
+    finally:
+        running.kill()
     assert running.returncode == {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGKILL: -9}[number], said
     assert not (tmp_path / "model").exists()
     assert 20 <= max(int(state.stem) for state in states.glob("[0-9]*.pt")) < 100, "on the way"

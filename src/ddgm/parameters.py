@@ -393,23 +393,22 @@ def _not_fresh(
     branch: str, shown: dict[str, Any], measured: list[str], rows: dict[str, Any], datasets: dict[str, Any]
 ) -> Iterator[str]:
     """Where points that are drawn anew to measure by would be those that were trained on, or each other's."""
-    planar = {rows[name]["dataset"] for name in measured if name in rows and rows[name]["range"] is None}
-    settings = {name: shown[name] for name in ("evaluation", "tracing", "mixing")}
-    settings |= {f"searches.{name}.evaluation": plan["evaluation"] for name, plan in shown["searches"].items()}
-    for name, chosen in settings.items():
+    used = {name: (shown[name], measured) for name in ("evaluation", "tracing", "mixing")}
+    for name, plan in shown["searches"].items():
+        used[f"searches.{name}.evaluation"] = (plan["evaluation"], plan["experiments"])
+    for name, (chosen, of) in used.items():
         if 2 * chosen.get("transport", 0) > chosen.get("points", math.inf):
             most = chosen["points"] // 2
             yield (
                 f"{branch}.{name}.transport is {chosen['transport']}, and two sets of so many are compared: write at "
                 f"most {most}, half of points"
             )
-        if "compared" in chosen:
-            continue
+        planar = {rows[name]["dataset"] for name in of if name in rows and rows[name]["range"] is None}
         for dataset in sorted(planar):
             if datasets[dataset]["seed"] == chosen["seed"]:
                 yield (
-                    f"{branch}.{name}.seed is {chosen['seed']}, as is that of datasets.{dataset}, and would draw the "
-                    f"points that were trained on: write another"
+                    f"{branch}.{name}.seed is {chosen['seed']}, as is that of datasets.{dataset}, and would draw for "
+                    f"seed 0 the points that were trained on: write another"
                 )
 
 

@@ -14,7 +14,7 @@ from ddgm.datasets import prepared
 from ddgm.errors import UserError
 
 Points = NDArray[np.float64]
-BOX = 3.0  # half the side of the square that data and nets are drawn and measured on
+BOX = 3.0  # half the side of the square that nets are drawn, traced and annealed on, and of the smallest measured on
 OUTSIDE = 1e-3  # of the points, at most, may lie around it
 SPIRAL_PARTS = 8  # modes of one spiral: equal parts of its sweep, each about as long as four of its sd
 
@@ -142,6 +142,6 @@ def prepare(row: dict, raw: Path, split: str, target: Path, workers: int = 1) ->
     if beyond > OUTSIDE:
         raise UserError(
             f"with the scale {row['scale']:g} {beyond:.1%} of {row['kind']}'s points lie outside [-{BOX:g}, {BOX:g}]², "
-            f"on which all in two dimensions is measured: write a larger scale, which divides the coordinates"
+            f"on which densities are drawn and trainings traced: write a larger scale, which divides the coordinates"
         )
     prepared.write(row, target, points)

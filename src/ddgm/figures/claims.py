@@ -480,7 +480,9 @@ def _draw_mixing(panel: Axes, table: pd.DataFrame, styles: Mapping[str, dict[str
         seconds, of_seeds = steps["seconds"].mean(), steps["value"]
         mean, least, greatest = of_seeds.mean(), of_seeds.min(), of_seeds.max()
         if sampler == "generator":
-            panel.errorbar(seconds, mean, (mean - least, greatest - mean), elinewidth=0.7, zorder=3, **_points(style))
+            # A mean of equal values may be rounded off them, and bars must not be negative.
+            away = (mean - least).clip(lower=0), (greatest - mean).clip(lower=0)
+            panel.errorbar(seconds, mean, away, elinewidth=0.7, zorder=3, **_points(style))
         else:
             panel.fill_between(seconds, least, greatest, color=style["color"], alpha=0.15, linewidth=0)
             panel.plot(seconds, mean, linewidth=1.2, **style)

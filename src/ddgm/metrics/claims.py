@@ -19,7 +19,7 @@ COLUMNS = [
     "claim", "says", "recipe", "experiment", "metric", "at", "seeds", "mean", "sd", "comparison", "threshold",
     "against", "wanted", "holds", "verdict",
 ]  # fmt: skip
-OTHERS = "rivals and ablations"
+OTHERS = "rivals"
 
 
 def tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
@@ -85,7 +85,7 @@ def verdict(results: list[bool]) -> str:
 def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, target: Path) -> None:
     """Write a row for each test of each claim, with its recipe's verdict; `folder` is a branch's results.
 
-    `recipes` says which experiments are by which recipe; those in none are rivals and ablations.
+    `recipes` says which experiments are by which recipe; those in none are rivals.
     """
     recipe_of = {experiment: recipe for recipe, names in recipes.items() for experiment in names}
     rows = []
