@@ -34,7 +34,7 @@ METRICS = {
     "rank_correlation_near": Metric("near the data", "rank correlation", "correlation"),
     "rank_correlation_far": Metric("in the whole box", "rank correlation", "correlation"),
     "classes_found": Metric("digits", "of ten"),
-    "kl_to_uniform": Metric("KL to uniform", "nats", "log"),
+    "kl_to_uniform": Metric("evenness", "KL, nats", "log"),
     "confidence": Metric("confidence", "mean", "share"),
     "frechet": Metric("Fréchet", "", "log"),
     "recall": Metric("recall", "share", "share"),
