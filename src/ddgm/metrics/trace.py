@@ -66,7 +66,7 @@ def entropy(mass: Array) -> float:
 
 def entropy_by_eq_15(generator: nn.Module) -> float:
     """What Eq. 15 says of H(G), in nats: the sum over all batch-norm scales, by whatever the generator was trained."""
-    scales = [weight.detach() for name, weight in generator.named_parameters() if name.endswith(".scale")]
+    scales = [weight.detach().double() for name, weight in generator.named_parameters() if name.endswith(".scale")]
     return sum(float(gaussian_entropy(scale).sum()) for scale in scales)
 
 
