@@ -293,6 +293,7 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             yield f"{key}.dataset is '{row['dataset']}', which is no data set{near}"
             continue
         objective = row["objective"]
+        # Of a row alone: a search may draw a penalty of 0, which is none throughout, beside any end.
         if not objective["penalty"] and objective["penalty_end"]:
             yield (
                 f"{key}.objective has a penalty of 0 and a penalty_end of {objective['penalty_end']:g}, which nothing "

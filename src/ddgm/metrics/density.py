@@ -82,17 +82,17 @@ def log_ring(energy: nn.Module, half_width: float, nodes: int) -> float:
 
 def log_parts(
     energy: nn.Module, square: Array, half_width: float, tolerance: float, inner: int = 1
-) -> dict[float, float]:
+) -> tuple[dict[float, float], bool]:
     """log ∫ exp(-E(x)) dx over a square, whose `log_masses` are `square`, and rings around it: {half a side: log part}.
 
-    The square has inner x inner nodes a cell; each ring around it is as finely divided for its size as the first
-    square of BOX is. Ends when Z has `settled`, or at FARTHEST.
+    And whether Z has `settled` with them. The square has inner x inner nodes a cell; each ring around it is as finely
+    divided for its size as the first square of BOX is. Ends when Z has settled, or at FARTHEST.
     """
     parts = {half_width: float(logsumexp(square))}
-    while GROWTH * half_width <= FARTHEST and not settled(energy, parts, tolerance):
+    while not (whole := settled(energy, parts, tolerance)) and GROWTH * half_width <= FARTHEST:
         half_width *= GROWTH
         parts[half_width] = log_ring(energy, half_width, inner * round(GROWTH * cells_across(BOX)))
-    return parts
+    return parts, whole
 
 
 def settled(energy: nn.Module, parts: dict[float, float], tolerance: float) -> bool:
@@ -122,8 +122,8 @@ class Model(NamedTuple):
 def model_on(energy: nn.Module, half_width: float, tolerance: float, inner: int = 1) -> Model:
     """Eq. 1: the energy model on a square with inner x inner nodes a cell."""
     square = log_masses(energy, half_width, inner)
-    parts = log_parts(energy, square, half_width, tolerance, inner)
-    log_z = np.logaddexp.reduce(list(parts.values())) if settled(energy, parts, tolerance) else np.inf
+    parts, whole = log_parts(energy, square, half_width, tolerance, inner)
+    log_z = np.logaddexp.reduce(list(parts.values())) if whole else np.inf
     outside = np.logaddexp.reduce([-np.inf, *list(parts.values())[1:]])
     return Model(square - log_z, float(outside - log_z), float(log_z))
 
@@ -219,8 +219,8 @@ def integrable_within(energy: nn.Module, tolerance: float) -> float:
 
     All others together must as well (`settled`).
     """
-    parts = log_parts(energy, log_masses(energy, BOX, 1), BOX, tolerance)
-    return list(parts)[-2] if settled(energy, parts, tolerance) else np.inf
+    parts, whole = log_parts(energy, log_masses(energy, BOX, 1), BOX, tolerance)
+    return list(parts)[-2] if whole else np.inf
 
 
 def square_around(*clouds: Array) -> float:
