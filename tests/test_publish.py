@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -114,17 +113,26 @@ def test_a_training_of_less_than_a_minute_is_told_in_seconds(publish):
 @pytest.mark.parametrize(
     ("test", "words"),
     [
-        ({"wanted": "the mean", "mean": 1.5, "sd": 0.213}, "kl is 1.5 ± 0.21, and not at most 1"),
-        ({"wanted": "the mean", "mean": 1.5, "sd": 0.6}, "kl is 1.5 ± 0.6, and not at most 1, within one sd"),
-        ({"wanted": "the mean", "mean": 0.9, "sd": 0.6, "holds": True}, "kl is 0.9 ± 0.6, at most 1, within one sd"),
-        ({"wanted": "the mean", "mean": math.inf, "sd": math.nan}, "kl is inf, and not at most 1"),
-        ({"wanted": "the mean", "mean": math.nan, "sd": math.nan}, "kl could not be measured of every seed"),
-        ({"wanted": "5 seeds", "mean": 0.6, "sd": 0.5}, "kl is 0.6 on average, and not at most 1 in 5 seeds"),
+        ({"mean": 1.5, "sd": 0.213}, "kl not at most 1: `a` 1.5 ± 0.21"),
+        ({"mean": 1.5, "sd": 0.6}, "kl not at most 1: `a` 1.5 ± 0.6 (within one sd)"),
+        ({"mean": 0.9, "sd": 0.6, "holds": True}, "kl at most 1: `a` 0.9 ± 0.6 (within one sd)"),
+        ({"mean": 0.9, "sd": 0.05, "holds": True}, ""),
+        ({"mean": math.inf, "sd": math.nan}, "kl not at most 1: `a` inf"),
+        ({"mean": math.nan, "sd": math.nan}, "kl not at most 1: `a` not measured in every seed"),
+        ({"wanted": "5 seeds", "mean": 0.6, "sd": 0.5}, "kl not at most 1 in 5 seeds: `a` 0.6 on average"),
     ],
 )
 def test_what_a_claim_fails_or_only_just_passes_is_said_as_it_was_asked(test, words, publish):
-    row = SimpleNamespace(**{"metric": "kl", "comparison": "at most", "threshold": 1.0, "holds": False} | test)
-    assert publish.tables.remark(row) == words
+    row = {"experiment": "a", "metric": "kl", "comparison": "at most", "threshold": 1.0, "holds": False}
+    assert publish.tables.remarks(pd.DataFrame([row | {"wanted": "the mean"} | test])) == words
+
+
+def test_what_several_experiments_fail_is_said_once(publish):
+    row = {"metric": "kl", "comparison": "at most", "threshold": 1.0, "holds": False, "wanted": "the mean", "sd": 0.0}
+    rows = [row | {"experiment": name, "mean": mean} for name, mean in (("a", 2), ("b", 3))]
+    other = row | {"experiment": "a", "metric": "tv", "mean": 4}
+    words = "kl not at most 1: `a` 2, `b` 3; tv not at most 1: `a` 4"
+    assert publish.tables.remarks(pd.DataFrame([rows[0], other, rows[1]])) == words
 
 
 def test_nothing_is_published_of_a_model_whose_provenance_is_not_here(publish, tmp_path):
@@ -203,9 +211,9 @@ def test_the_speed_of_the_preparation_is_a_table_with_spread_and_machine(publish
 
 def test_a_claim_is_a_row_with_its_verdict_and_what_does_not_hold(publish, tmp_path):
     publish.main(["paper"])
-    failed = "`four_spin`: kl_data_model is 1.5 ± 0.71, and not at most 1, within one sd"
+    failed = "kl_data_model not at most 1: `four_spin` 1.5 ± 0.71 (within one sd)"
     assert "| claim | Eq. 15, the paper's | what does not hold, or only just |" in (tmp_path / "README.md").read_text()
-    only_just = "`four_spin`: kl_data_model is 1.5 ± 0.71, at most 2, within one sd"
+    only_just = "kl_data_model at most 2: `four_spin` 1.5 ± 0.71 (within one sd)"
     assert f"| The energy fits | ◐ 1 of 2 | {failed}; {only_just} |" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "docs/results/paper/claims.csv").exists()
 

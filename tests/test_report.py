@@ -101,7 +101,7 @@ def test_the_verdicts_and_the_tests_that_failed_stand_in_the_page(report, made):
     text = page(report)
     assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">◐ 1 of 2</td><td [^>]*></td>", text)
     assert re.search(r"<td>So does the other</td><td [^>]*></td><td class=\"verdict reproduced\">✓ 1 of 1</td>", text)
-    assert re.search(r"kl_data_model is 0.5 ± [\d.]+, and not at most 0.1", text)
+    assert re.search(r"kl_data_model not at most 0.1: <code>toy_four_spin</code> 0.5 ± [\d.]+", text)
 
 
 def test_provenance_names_code_device_seeds_data_time_and_parameters(report, made):

@@ -176,16 +176,29 @@ def close(test: Any) -> bool:
     return test.wanted == "the mean" and abs(test.mean - test.threshold) < test.sd
 
 
-def remark(test: Any) -> str:
-    """What was measured for a test of a claim, a row of claims.csv, that does not hold or only just."""
-    if test.wanted != "the mean":
-        asked = f"and not {test.comparison} {test.threshold:.3g} in {test.wanted}"
-        return f"{test.metric} is {test.mean:.3g} on average, {asked}"
+def asked(test: Any) -> str:
+    """What a test of a claim, a row of claims.csv, asks for, and whether that holds."""
+    of = "" if test.wanted == "the mean" else f" in {test.wanted}"
+    return f"{test.metric}{'' if test.holds else ' not'} {test.comparison} {test.threshold:.3g}{of}"
+
+
+def found(test: Any) -> str:
+    """What was measured for it: of which experiment, and whether one standard deviation could turn the answer."""
     if np.isnan(test.mean):
-        return f"{test.metric} could not be measured of every seed"
+        return f"`{test.experiment}` not measured in every seed"
+    if test.wanted != "the mean":
+        return f"`{test.experiment}` {test.mean:.3g} on average"
     spread = f" ± {test.sd:.2g}" if test.sd > 0 else ""
-    asked = f"{'' if test.holds else 'and not '}{test.comparison} {test.threshold:.3g}"
-    return f"{test.metric} is {test.mean:.3g}{spread}, {asked}{', within one sd' if close(test) else ''}"
+    return f"`{test.experiment}` {test.mean:.3g}{spread}{' (within one sd)' if close(test) else ''}"
+
+
+def remarks(tests: pd.DataFrame) -> str:
+    """Each test that failed or that one standard deviation could turn: once what is asked, then who did not have it."""
+    groups: dict[str, list[str]] = {}
+    for test in tests.itertuples():
+        if not test.holds or close(test):
+            groups.setdefault(asked(test), []).append(found(test))
+    return "; ".join(f"{what}: {', '.join(who)}" for what, who in groups.items())
 
 
 def sign(tests: pd.DataFrame) -> str:
@@ -198,8 +211,7 @@ def claims(tests: pd.DataFrame) -> Table:
     recipes = list(tests["recipe"].unique())
     rows = []
     for _, of_claim in tests.groupby("claim", sort=False):
-        remarks = [f"`{t.experiment}`: {remark(t)}" for t in of_claim.itertuples() if not t.holds or close(t)]
         by_recipe = {recipe: sign(part) for recipe, part in of_claim.groupby("recipe")}
         cells = [by_recipe.get(recipe, "") for recipe in recipes]
-        rows.append([of_claim["says"].iloc[0], *cells, "; ".join(remarks)])
+        rows.append([of_claim["says"].iloc[0], *cells, remarks(of_claim)])
     return Table(["claim", *recipes, "what does not hold, or only just"], rows)
