@@ -109,7 +109,8 @@ def try_once(
             return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
         evaluate(name, model, table)
         # A mean over seeds of which one could not be measured is none.
-        means = pd.read_csv(table).groupby("metric")["value"].agg(lambda values: values.mean(skipna=False))
+        by_metric = read_table(table, ["metric", "value"]).groupby("metric")["value"]
+        means = by_metric.agg(lambda values: values.mean(skipna=False))
     if missing := [metric for metric in metrics if metric not in means]:
         raise UserError(
             f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"

@@ -4,6 +4,7 @@ A verdict is of one recipe: what our additions make true says nothing of the pap
 either.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,13 @@ def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
     return rows.set_index("seed")["value"]
 
 
-def resolved(test: dict[str, Any], paths: dict[str, Path]) -> dict[str, Any]:
+def resolved(test: dict[str, Any], measured: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """The test with its threshold as a number, where it is so many times what an experiment's metric is on average."""
     threshold = test["threshold"]
     if not isinstance(threshold, dict):
         return test | {"against": ""}
     other, metric = threshold["experiment"], threshold["metric"]
-    mean = values_of(test | {"experiment": other, "metric": metric}, read(paths[other])).mean(skipna=False)
+    mean = values_of(test | {"experiment": other, "metric": metric}, measured[other]).mean(skipna=False)
     against = f"{threshold['times']:g} times {metric} of {other}"
     return test | {"threshold": threshold["times"] * mean, "against": against}
 
@@ -88,12 +89,13 @@ def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, t
     `recipes` says which experiments are by which recipe; those in none are rivals.
     """
     recipe_of = {experiment: recipe for recipe, names in recipes.items() for experiment in names}
+    read_once = cache(read)  # two claims may look at one table
     rows = []
     for claim, about in claims.items():
-        paths = tables(about, folder)
+        measured = {name: read_once(path) for name, path in tables(about, folder).items()}
         for test in about["tests"]:
-            test = resolved(test, paths)
-            values = values_of(test, read(paths[test["experiment"]]))
+            test = resolved(test, measured)
+            values = values_of(test, measured[test["experiment"]])
             rows.append(
                 {
                     "claim": claim,
