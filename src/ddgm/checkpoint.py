@@ -50,7 +50,7 @@ def remove(folder: Path) -> None:
 def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The newest state that can be read, or None where there is none.
 
-    Raises UserError if it was made with other parameters, or if none of several can be read.
+    Raises UserError if it was made with other parameters, or if there are states and none can be read.
     """
     broken = None
     for path in _states(folder):

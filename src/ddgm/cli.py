@@ -397,7 +397,7 @@ def shown(branch: str, params: dict[str, Any], figure: str = "all") -> tuple[lis
 
 
 def measured_with(args: argparse.Namespace, params: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A branch's settings for sampling or evaluation, and the row of the experiment's data set."""
+    """A branch's settings for sampling, tracing or mixing, and the row of the experiment's data set."""
     from ddgm import experiment
 
     dataset = experiment.describe(model(args))["row"]["dataset"]

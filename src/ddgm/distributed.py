@@ -59,9 +59,9 @@ def together(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def part(batch: Tensor, axis: int = 1) -> Tensor:
-    """This process's examples of a batch (S, N, ...): the N that are numbered from rank * N / processes."""
-    return batch if processes() == 1 else batch.chunk(processes(), axis)[rank()]
+def part(batch: Tensor) -> Tensor:
+    """This process's examples of a batch (S, N, ...): the N / processes that are numbered from rank * N / processes."""
+    return batch if processes() == 1 else batch.chunk(processes(), 1)[rank()]
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -246,7 +246,7 @@ def changed(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Any) -> str:
-    """'; did you mean ...? There are ...', the end of a sentence about an unknown name."""
+    """': did you mean ...? allowed are ...', the end of a sentence about an unknown name."""
     names = [str(name) for name in known] if isinstance(known, dict | list) else []
     close = difflib.get_close_matches(word, names, 1)
     guess = f": did you mean '{close[0]}'?" if close else ":"

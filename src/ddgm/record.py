@@ -1,6 +1,6 @@
 """What each finished job leaves beside its results: its command, code, libraries, device, time and their checksums.
 
-A record is a small text file, results/{branch}/provenance/*.json, that goes into git with dvc.lock. In the results
+A record is a small text file, results/{branch}/provenance/**/*.json, that goes into git with dvc.lock. In the results
 themselves it would make their bytes depend on the commit, and all that is made from them be made again with each.
 """
 

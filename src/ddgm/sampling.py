@@ -84,7 +84,7 @@ def histogram(generator: Generator, n: int, batch: int, stream: torch.Generator,
 
 
 def sample(directory: Path, settings: dict[str, Any], dataset: dict[str, Any], target: Path) -> None:
-    """Write the npz that an experiment's figures are drawn from; every array but `source` has its seeds first.
+    """Write the npz that an experiment's figures are drawn from; the arrays of samples and nets have seeds first.
 
     source, what the pair was trained on, in words. samples (S, n, *shape), float32 points or uint8 pixels. Images:
     interpolations (S, rows, steps, C, H, W). In two dimensions: axis (g,), energy (S, g, g) and data_density (g, g) at

@@ -1,7 +1,7 @@
 """A random search over what a paper leaves open, with every trial in its table: nothing is tried off the record.
 
 A trial is an experiment's row with some keys drawn at random. It is trained and measured as the row itself would be,
-for fewer steps and seeds.
+for the plan's steps and seeds, mostly fewer.
 """
 
 import logging

@@ -56,7 +56,7 @@ def lmdb_container(path: Path, data: Path, most: int | None) -> Container:
     """The first `most` (None: all) values of the LMDB environment in the file `data`, in the order of their keys.
 
     `path` is the zip that it comes from. The environment is opened anew now and then: its pages, mapped into memory,
-    would otherwise count as ours until the system wants them back. Raises UserError if it is damaged or empty.
+    would otherwise count as ours until the system wants them back. Raises UserError if it is damaged.
     """
     with environment(path, data) as opened:
         count = min(opened.stat()["entries"], most or opened.stat()["entries"])

@@ -37,7 +37,7 @@ class Claim:
 
     says: str
     recipes: list[str]
-    tests: pd.DataFrame  # recipe, experiment, metric, at, mean, sd, comparison, threshold, holds (bool), verdict
+    tests: pd.DataFrame  # recipe, experiment, metric, at, comparison, threshold, wanted, holds (bool), verdict
 
     def verdicts(self) -> list[str]:
         """The verdict on each recipe, and how many of its tests hold."""
@@ -56,7 +56,7 @@ class Claim:
 
 def read_claim(claim: str, path: Path) -> Claim:
     """The rows of `claim` in the table `path` (columns: see `measures`); raises UserError if there is none."""
-    columns = ["claim", "says", "recipe", "experiment", "metric", "at", "mean", "sd", "comparison", "threshold"]
+    columns = ["claim", "says", "recipe", "experiment", "metric", "at", "comparison", "threshold"]
     table = read_table(path, [*columns, "wanted", "holds", "verdict"])
     tests = table[table["claim"] == claim]
     if tests.empty:

@@ -206,8 +206,8 @@ def evaluate(
     """Measure every seed of an image experiment; `known` is the reference of its training images.
 
     targets: `metrics`, a tidy table, and `evidence`, the npz that figures are drawn from, whose arrays have the seeds
-    first, but for `heldout_distance`, the plane and the descents, of the first seed, and `source`. `other` is an array
-    of another domain, if there is one. weights and absent: as of `reference`.
+    first, but for the plane and the descents, of the first seed, and what is of none: `heldout_distance`, `source` and
+    `inception_absent`. `other` is an array of another domain, if there is one. weights and absent: as of `reference`.
     """
     row = describe(directory)["row"]
     limits, batch = row["range"], row["schedule"]["batch"]

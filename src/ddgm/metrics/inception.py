@@ -92,7 +92,7 @@ def frechet(a: Statistics, b: Statistics) -> float:
 
 
 def distances(samples: Statistics, data: Statistics, neighbours: int, seed: int) -> dict[str, float]:
-    """`fid`, `kid` (the mean over subsets), and `precision` and `recall` by the k-th neighbours."""
+    """`fid`, `kid` (the mean over subsets), `inception_precision` and `inception_recall` by the k-th neighbours."""
     size = min(SUBSET, len(samples.some), len(data.some))
     kernel = kid_features_to_metric(
         samples.some, data.some, kid_subsets=SUBSETS, kid_subset_size=size, kid_kernel="poly", kid_kernel_poly_degree=3,
