@@ -144,6 +144,17 @@ def test_nothing_is_published_of_a_model_whose_provenance_is_not_here(publish, t
     assert not (tmp_path / "docs/results/paper").exists() and not (tmp_path / "docs/figures").exists()
 
 
+def test_curves_are_published_with_the_numbers_they_are_drawn_from(publish, tmp_path):
+    picture = tmp_path / "results/paper/figures/fig4_curves_mnist.png"
+    Image.new("RGB", (10, 10)).save(picture)
+    with pytest.raises(UserError, match=r"mnist/history\.csv is missing, and .*fig4_curves_mnist\.png is published"):
+        publish.main(["paper"])
+    assert not (tmp_path / "docs/results/paper").exists()
+    (tmp_path / "results/paper/models/mnist/history.csv").write_text("seed,step\n0,50\n")
+    publish.main(["paper"])
+    assert (tmp_path / "docs/results/paper/histories/mnist.csv").read_text() == "seed,step\n0,50\n"
+
+
 def test_nothing_is_published_of_a_classifier_whose_provenance_is_not_here(publish, tmp_path):
     (tmp_path / "results/paper/classifiers/mnist/provenance.json").unlink()
     with pytest.raises(UserError, match=r"mnist/provenance\.json is missing, and .*accuracy\.csv is published with it"):

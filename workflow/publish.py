@@ -88,10 +88,17 @@ def publish(branch: str) -> None:
     for judge in sorted((results / "classifiers").glob("*/accuracy.csv")):
         numbers[judge] = kept / "classifiers" / f"{judge.parent.name}.csv"
         with_provenance[judge.with_name("provenance.json")] = judge
+    drawn = "fig4_curves_"
+    curves = {
+        results / "models" / picture.stem.removeprefix(drawn) / "history.csv": picture
+        for picture in sorted((results / "figures").glob(f"{drawn}*.png"))
+    }
+    for needed, shown in (with_provenance | curves).items():
+        if not needed.exists():
+            raise UserError(f"{needed} is missing, and {shown} is published with it: 'dvc pull {needed}'")
     for provenance, table in with_provenance.items():
-        if not provenance.exists():
-            raise UserError(f"{provenance} is missing, and {table} is published with it: 'dvc pull {provenance}'")
         copies |= {table: numbers[table], provenance: numbers[table].with_suffix(".provenance.json")}
+    copies |= {history: kept / "histories" / f"{history.parent.name}.csv" for history in curves}
     for folder in ("traces", "mixing", "interpolations", "crossings", "likelihoods", "searches"):
         copies |= {table: kept / folder / table.name for table in sorted((results / folder).glob("*.csv"))}
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
