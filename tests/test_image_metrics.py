@@ -57,7 +57,8 @@ def test_a_table_has_every_number_of_every_seed_and_a_floor_beside_each_distance
     assert list(table.columns) == ["experiment", "seed", "metric", "value"]
     by_metric = table.groupby("metric")["seed"].apply(list)
     assert {"swd_32", "swd_16", "swd", "spread", "sharpness", "memorised", "auroc_other_domain"} <= set(by_metric.index)
-    assert {"swd_32_floor", "swd_16_floor", "swd_floor"} <= set(by_metric.index)
+    floors = {"swd_32_floor", "swd_16_floor", "swd_floor", "swd_colours_floor", "spread_floor", "sharpness_floor"}
+    assert floors <= set(by_metric.index)
     assert (by_metric.map(sorted).map(tuple) == (0, 1)).all()
     assert "fid" not in by_metric.index
     assert table["value"].notna().all()
@@ -183,6 +184,38 @@ def test_floors_are_of_images_from_the_whole_file_and_not_of_its_beginning(tmp_p
     for some in seen[0]:
         bright = float((some.float().mean((1, 2, 3)) > 128).double().mean())
         assert len(some) == 40 and 0.25 < bright < 0.75
+
+
+@pytest.mark.parametrize(("samples", "counts"), [(60, [45, 45]), (30, [30, 60])])
+def test_floors_are_of_as_many_images_as_there_will_be_samples(samples, counts, small_net, arrays, tmp_path):
+    """A Fréchet distance is the larger the fewer there are."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception, "distances", lambda *sets, **_: seen.append([some.count for some in sets[:2]]) or {})
+        images.reference(
+            arrays["train"], SETTINGS | {"samples": samples}, tmp_path / "known.npz", tmp_path / "weights.pth", ""
+        )
+    assert seen == [counts]
+    with np.load(tmp_path / "known.npz") as known:
+        assert int(known["inception_count"]) == 90
+
+
+def test_samples_are_said_to_vary_as_the_images_that_were_trained_on(arrays, image_row, tmp_path):
+    """Held-out images vary more here, and that is not what a generator is to draw."""
+    train("faces", image_row, arrays["train"], tmp_path / "model", tmp_path / "state" / "faces")
+    images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", None, "not asked for")
+    found = []
+    for name in ("test", "flat"):
+        held_out = tmp_path / f"{name}.npy"
+        pixels = np.load(arrays["test"])
+        prepared.write(ROW, held_out, pixels if name == "test" else pixels // 8)
+        targets = {"metrics": tmp_path / f"{name}.csv", "evidence": tmp_path / f"{name}.npz"}
+        images.evaluate(
+            "faces", tmp_path / "model", SETTINGS, targets, tmp_path / "known.npz", None, "not asked for",
+            arrays["train"], held_out, None,
+        )  # fmt: skip
+        found.append(pd.read_csv(targets["metrics"]).groupby("metric")["value"].mean()["spread"])
+    assert found[0] == found[1]
 
 
 def test_the_nearest_image_is_found_among_all_parts_of_the_file(monkeypatch):

@@ -70,7 +70,23 @@ BANDS = ("swd_64", "swd_32", "swd_16")
 
 def test_a_set_is_at_no_distance_from_itself():
     a = scenes(50, 0)
-    assert pyramid.distances(a, a, SETTINGS, 0) == {**dict.fromkeys(BANDS, 0.0), "swd": 0.0}
+    assert pyramid.distances(a, a, SETTINGS, 0) == dict.fromkeys((*BANDS, "swd", "swd_colours"), 0.0)
+
+
+@pytest.mark.parametrize("dim", [torch.tensor([0.7, 0.7, 0.7]), torch.tensor([1.0, 0.6, 0.6])])
+def test_brightness_and_cast_are_seen_by_the_colours_alone(dim):
+    a = scenes(50, 0)
+    b = (scenes(50, 1) * dim.view(3, 1, 1)).round().to(torch.uint8)
+    found, alike = pyramid.distances(a, b, SETTINGS, 0), pyramid.distances(a, scenes(50, 1), SETTINGS, 0)
+    assert found["swd"] == pytest.approx(alike["swd"], rel=0.05)
+    assert found["swd_colours"] > 5 * alike["swd_colours"]
+
+
+def test_a_shift_of_all_colours_is_measured_in_thousandths_of_their_range():
+    """Every channel moves by 10 of 255; of a direction u the mean of |u_0 + u_1 + u_2| is √3/2."""
+    a = torch.randint(0, 200, (50, 3, 64, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    found = pyramid.distances(a, a + 10, {"patches": 16, "projections": 4000}, 0)["swd_colours"]
+    assert found == pytest.approx(1000 * 10 / 127.5 * 3**0.5 / 2, rel=0.02)
 
 
 def test_the_distance_is_symmetric_and_follows_from_the_seed():

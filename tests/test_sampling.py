@@ -153,6 +153,18 @@ def test_inputs_of_other_kinds_keep_what_they_should():
     torch.testing.assert_close(other["inverted"], 1 - x)
     torch.testing.assert_close(other["shuffled"].flatten(1).sort(1).values, x.flatten(1).sort(1).values)
     assert not torch.equal(other["shuffled"], x)
+
+
+def test_a_pixel_that_is_moved_keeps_its_colour():
+    x = torch.rand(4, 3, 5, 5)
+    shuffled = evidence.other_kinds(x, (0.0, 1.0), torch.Generator().manual_seed(0))["shuffled"]
+    for before, after in zip(x.flatten(2), shuffled.flatten(2), strict=True):
+        assert sorted(before.T.tolist()) == sorted(after.T.tolist()) and not torch.equal(before, after)
+
+
+def test_noise_stays_within_the_range_of_pixels():
+    x = torch.rand(6, 1, 5, 5)
+    other = evidence.other_kinds(x, (0.0, 1.0), torch.Generator().manual_seed(0))
     assert other["noise"].min() >= 0 and other["noise"].max() <= 1
 
 

@@ -57,6 +57,7 @@ IMAGES = {
     "swd_64": "sliced Wasserstein: 64 pixels",
     "swd_32": "32",
     "swd_16": "16",
+    "swd_colours": "colours",
     "spread": "variance",
     "sharpness": "sharpness",
     "memorised": "memorised",

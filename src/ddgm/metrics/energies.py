@@ -22,11 +22,12 @@ def other_kinds(x: Tensor, limits: tuple[float, float], stream: torch.Generator)
     The first two are made from x, the noise is uniform; letters have one channel and are left out where x has more.
     """
     low, high = limits
-    flat = x.flatten(1)
-    order = torch.rand(flat.shape, generator=stream).argsort(1)
+    flat = x.flatten(2)
+    # A pixel keeps its colour: the same places for all its channels.
+    order = torch.rand(len(x), 1, flat.shape[2], generator=stream).argsort(2).expand_as(flat)
     others = {
         "inverted": low + high - x,
-        "shuffled": flat.gather(1, order).view_as(x),
+        "shuffled": flat.gather(2, order).view_as(x),
         "noise": torch.rand(x.shape, generator=stream) * (high - low) + low,
     }
     if x.shape[1] == 1:

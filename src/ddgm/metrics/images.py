@@ -78,29 +78,30 @@ def enough(path: Path) -> NDArray[np.uint8]:
 def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path | None, absent: str) -> None:
     """Write the npz of what the data score against themselves, and Inception's statistics of all of them.
 
-    Floors (`*_floor`) are those of one half of the training images against the other. weights: Inception's, or None,
-    and then `absent` says why.
+    Floors (`*_floor`) are those of one part of the training images against the rest: of as many as there will be
+    `samples`, for a Fréchet distance grows with fewer, and at most of half. weights: Inception's, or None, and then
+    `absent` says why.
     """
     stored = enough(train)
     order = np.random.default_rng(settings["seed"]).permutation(len(stored))
-    halves = np.array_split(order, 2)
+    parts = np.split(order, [min(settings["samples"], len(order) // 2)])
     if weights is not None:
         from ddgm.metrics import inception
 
         needed = 2 * inception.FEWEST
         advice = f"write branches.*.images.inception: false, or prepare {needed} or more (datasets.*.max_images)"
-        inception.require_enough(len(halves[1]), f"images, a half of those in {train},", advice)
-    n = min(settings["compared"], *map(len, halves))
-    some = [torch.from_numpy(stored[np.sort(half[:n])]) for half in halves]
-    arrays: Arrays = {
-        f"{name}_floor": np.float64(value) for name, value in pyramid.distances(*some, settings, 0).items()
-    }
+        inception.require_enough(len(parts[0]), f"images, a half of those in {train},", advice)
+    n = min(settings["compared"], *map(len, parts))
+    some = [torch.from_numpy(stored[np.sort(rows[:n])]) for rows in parts]
+    floors = pyramid.distances(*some, settings, 0)
+    floors |= {"spread": spread(*(pixels.float() for pixels in some)), "sharpness": sharpness(*some)}
+    arrays: Arrays = {f"{name}_floor": np.float64(value) for name, value in floors.items()}
     arrays |= {"count": np.array(len(stored)), "source": np.array(source_of(train)), ABSENT: np.array(absent)}
     if weights is not None:
         net = inception.Inception(weights)
-        parts = [net.statistics(in_parts(stored, half)) for half in halves]
-        whole = inception.merged(*parts)
-        floors = inception.distances(*parts, settings["neighbours"], settings["seed"])
+        statistics = [net.statistics(in_parts(stored, rows)) for rows in parts]
+        whole = inception.merged(*statistics)
+        floors = inception.distances(*statistics, settings["neighbours"], settings["seed"])
         arrays |= {f"{name}_floor": np.float64(value) for name, value in floors.items()}
         arrays |= {f"inception_{name}": value for name, value in inception.as_arrays(whole).items()}
     with whole_file(target) as path:
@@ -247,7 +248,7 @@ def evaluate(
             | floors
             | energy_values(found)
             | memorisation(distance, held_out)
-            | {"spread": spread(inputs["samples"], inputs["test"]), "sharpness": sharpness(generated, pixels[0])}
+            | {"spread": spread(inputs["samples"], inputs["train"]), "sharpness": sharpness(generated, pixels[0])}
         )
         rows += [(experiment, seed, *item) for item in values.items()]
         middle = found["test"].mean()

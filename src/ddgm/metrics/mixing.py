@@ -22,6 +22,8 @@ from ddgm.sampling import draw_samples, energies_and_slopes
 
 COLUMNS = ["experiment", "seed", "sampler", "step", "seconds", "metric", "value"]
 GENERATOR, ONE_MODE, NOISE, DATA = "generator", "Langevin from one mode", "Langevin from noise", "fresh data"
+REPEATS = 31  # times that the generator draws: what takes milliseconds is not timed by one
+FRESH = 100  # sets of fresh data whose mean error is what a chain is compared with
 CLOSE = 0.05  # a chain has arrived when its occupancy's error is no more than this above that of as many data
 
 
@@ -90,12 +92,14 @@ def along_chains(
 
 
 def timed_samples(generator: Generator, n: int, batch: int, seed: int) -> tuple[float, NDArray[Any]]:
-    """n samples of the generator, (n, 2), and the seconds that drawing them takes, the first call left out."""
+    """n samples of the generator, (n, 2), and the seconds that drawing them takes: the median of REPEATS times."""
     stream = torch.Generator().manual_seed(seed)
-    draw_samples(generator, n, batch, stream)
-    started = time.perf_counter()
-    samples = draw_samples(generator, n, batch, stream)
-    return time.perf_counter() - started, samples.double().numpy()
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        samples = draw_samples(generator, n, batch, stream)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds)), samples.double().numpy()
 
 
 def measure(
@@ -108,7 +112,9 @@ def measure(
     """
     n = settings["chains"]
     seconds, samples = timed_samples(generator, n, batch, seed)
-    floor = occupancy(dataset, two_d.sample(dataset, n, np.random.default_rng([settings["seed"], seed])))
+    of_data = np.random.default_rng([settings["seed"], seed])
+    fresh = [occupancy(dataset, two_d.sample(dataset, n, of_data)) for _ in range(FRESH)]
+    floor = {metric: float(np.mean([some[metric] for some in fresh])) for metric in fresh[0]}
     rows = [(GENERATOR, 1, seconds, *item) for item in occupancy(dataset, samples).items()]
     rows += [(DATA, 0, 0.0, *item) for item in floor.items()]
     for sampler, x in starts(dataset, n, settings["spread"], seed).items():

@@ -4,6 +4,8 @@ After Karras et al. (2018): an image is split into bands, each half as wide as t
 points, and sets of points are compared along random directions. No trained weights are needed.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,6 +58,12 @@ def patches(band: Tensor, count: int, stream: torch.Generator) -> Tensor:
     return (centred / centred.square().mean((0, 1, 2)).sqrt().clamp_min(1e-8)).flatten(1)
 
 
+def colours(x: Tensor, count: int, stream: torch.Generator) -> Tensor:
+    """`count` pixels of each image (n, C, H, W) at random places, as they are: (n * count, C)."""
+    places = torch.randint(x[0, 0].numel(), (len(x), 1, count), generator=stream)
+    return x.flatten(2).gather(2, places.expand(-1, x.shape[1], -1)).mT.flatten(0, 1)
+
+
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int, stream: torch.Generator) -> float:
     """Mean over random directions of the 1-Wasserstein distance of two sets of as many points (n, d)."""
     directions = F.normalize(torch.randn(projections, a.shape[1], generator=stream), dim=1)
@@ -69,13 +77,18 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int, stream: torch.Gen
 def distances(a: Tensor, b: Tensor, settings: dict, seed: int) -> dict[str, float]:
     """`swd_64`, `swd_32`, ...: the distance of each band, times 1,000 as in the literature, and `swd`, their mean.
 
+    These have each channel standardised, and do not see brightness, contrast or a cast. `swd_colours` does: the same
+    distance of single pixels of the smallest images.
+
     a, b: as many uint8 images (n, C, H, W). settings: `patches` an image and `projections`. Both sets are cut at the
     same places, so that a set is at distance 0 from itself and what is left is in the images.
     """
     stream = torch.Generator().manual_seed(seed)
-    values = {}
-    for band_a, band_b in zip(*(bands(x.float() / 127.5 - 1) for x in (a, b)), strict=True):
-        points = [patches(band, settings["patches"], torch.Generator().manual_seed(seed)) for band in (band_a, band_b)]
-        distance = sliced_wasserstein(*points, settings["projections"], stream)
-        values[f"swd_{band_a.shape[-1]}"] = 1000 * distance
-    return values | {"swd": sum(values.values()) / len(values)}
+    pairs = list(zip(*(bands(x.float() / 127.5 - 1) for x in (a, b)), strict=True))
+
+    def distance(cut: Callable[[Tensor, int, torch.Generator], Tensor], pair: tuple[Tensor, Tensor]) -> float:
+        points = [cut(band, settings["patches"], torch.Generator().manual_seed(seed)) for band in pair]
+        return 1000 * sliced_wasserstein(*points, settings["projections"], stream)
+
+    values = {f"swd_{pair[0].shape[-1]}": distance(patches, pair) for pair in pairs}
+    return values | {"swd": sum(values.values()) / len(values), "swd_colours": distance(colours, pairs[-1])}
