@@ -50,6 +50,7 @@ def said(capsys):
         ("train mnst", "experiments has no entry 'mnst': did you mean 'mnist'?"),
         ("prepare cifar train", "datasets has no entry 'cifar'"),
         ("prepare four_spin val", "has no split 'val': allowed are train, test"),
+        ("prepare toy_faces foo", "a data set of kind celeba has no split 'foo': write one of train"),
         ("train toy_four_spin", "train.npy is missing: make it with 'ddgm prepare four_spin train'"),
         ("sample toy_four_spin", "holds no trained model"),
         ("evaluate toy_four_spin", "holds no trained model"),
@@ -226,6 +227,8 @@ def test_a_path_that_cannot_be_written_is_named_in_one_sentence(options, sentenc
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes."),
             " for 400 bytes more",
         ),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), ""),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), ""),
     ],
 )
 def test_too_little_memory_is_one_sentence_that_says_what_to_lower(error, wanted, project, capsys, monkeypatch):

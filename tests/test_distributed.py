@@ -226,6 +226,15 @@ def test_a_process_that_a_signal_has_ended_is_named(monkeypatch):
         run_on_devices(2, ["train", "x"], 75)
 
 
+@pytest.mark.parametrize(("ended_with", "code"), [(75, 75), (1, 1)])
+def test_a_process_that_was_asked_to_end_makes_it_a_training_to_run_again(ended_with, code, monkeypatch):
+    """As by the 'kill N' that a second trainer is told of, N being the first process."""
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=ended_with, error_file="none")
+    launch = Mock(return_value=Mock(side_effect=ChildFailedError("ddgm", {0: failure})))
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    assert run_on_devices(2, ["train", "x"], 75) == code
+
+
 @pytest.mark.parametrize("ending", ["finished", "asked to end"])
 def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_path):
     """`ddgm train` starts torchrun by itself; asked to end, its code is that of a training to run again."""

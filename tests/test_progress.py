@@ -34,6 +34,19 @@ def test_of_several_processes_those_that_are_quiet_draw_no_bar(monkeypatch):
     assert screen.getvalue() == ""
 
 
+def test_what_another_process_adds_to_the_log_stays_beside_what_is_written_next(monkeypatch, tmp_path):
+    """The launcher of several processes and the first of them write to one file."""
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    file = tmp_path / "train.log"
+    file.write_text("of the run before\n")
+    log = start_log(file)
+    log.info("first")
+    with file.open("a") as other:
+        other.write("the launcher's\n")
+    log.info("second")
+    assert file.read_text().splitlines() == ["first", "the launcher's", "second"]
+
+
 def test_a_file_gets_a_line_now_and_then_and_the_last_one(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stderr", io.StringIO())
     now = [0.0]

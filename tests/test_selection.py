@@ -42,6 +42,25 @@ def test_inceptions_features_have_a_gpu_where_a_training_on_their_data_has(incep
     assert selection.inception_gpus(of(dataset="celeba")) == gpus
 
 
+SUBSET = {"says": "subset: a few", "checksums": {"bedroom_val_lmdb.zip": 64 * "0"}}
+
+
+@pytest.mark.parametrize(("file", "again"), [("bedroom_val_lmdb.zip", True), ("bedroom_train_lmdb.zip", False)])
+def test_a_file_that_is_declared_a_subset_is_fetched_again_and_no_other_of_its_set(file, again, select):
+    which = of(dataset="lsun_bedroom", file=file)
+    before, after = select().pick_source(which), select(**{"datasets.lsun_bedroom.subset": SUBSET}).pick_source(which)
+    assert (before != after) == again
+
+
+@pytest.mark.parametrize(("dataset", "again"), [("celeba", True), ("lsun_bedroom", False)])
+def test_another_domain_for_one_data_set_measures_no_other_again(dataset, again, select):
+    picked = [
+        select(**{"branches.paper.images.others": others}).pick_images(of(experiment=dataset))
+        for others in ({}, {"celeba": "lsun_stand_in"})
+    ]
+    assert (picked[0] != picked[1]) == again
+
+
 @pytest.mark.parametrize(
     ("dataset", "cores", "workers"),
     [("celeba", 16, 16), ("celeba", None, 8), ("mnist", 16, 1), ("four_spin", 16, 1), ("toy_faces", 16, 1)],

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ddgm
 from conftest import wait_for
-from ddgm import provenance
+from ddgm import checkpoint, provenance
 from ddgm.compiled import compiled
 from ddgm.entropy import gaussian_entropy
 from ddgm.errors import UserError
@@ -607,6 +607,31 @@ def test_a_convolutional_net_is_run_seed_by_seed_whatever_the_other_is(image_row
     image_row["generator"] = {**image_row["generator"], "kind": "dense", "hidden": [16]}
     energy, generator = build_ensembles(image_row, (3, 16, 16), [0, 1])
     assert energy.apart and not generator.apart
+
+
+def test_a_state_that_memory_is_too_small_for_is_not_called_broken(planar_row, planar_data, tmp_path, monkeypatch):
+    array, folder = saved_array(tmp_path, planar_data), tmp_path / "state" / "x"
+    train("x", planar_row, array, tmp_path / "model", folder, until=3)
+
+    def load(path, **_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        train("x", planar_row, array, tmp_path / "model", folder)
+    monkeypatch.setattr(torch, "load", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(PermissionError):
+        train("x", planar_row, array, tmp_path / "model", folder)
+    assert len(list(folder.glob("*.pt"))) == 1
+
+
+def test_a_broken_state_of_a_later_step_is_not_one_of_those_kept(tmp_path):
+    for step in (300, 600):
+        checkpoint.save(tmp_path, step, {}, {"step": step}, 2)
+    (tmp_path / "000000900.pt").write_bytes(b"cut off")
+    assert checkpoint.load(tmp_path, {}) == {"step": 600}
+    checkpoint.save(tmp_path, 650, {}, {"step": 650}, 2)
+    assert sorted(int(path.stem) for path in tmp_path.glob("*.pt")) == [600, 650]
 
 
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):

@@ -95,10 +95,11 @@ class Selection:
         return chosen
 
     def pick_source(self, wildcards: Any) -> str:
-        """What a raw file depends on: another crop must not download it again."""
+        """What a raw file depends on: another crop, or another file that is a subset, must not download it again."""
         key = f"datasets.{wildcards.dataset}"
-        subset = f"{key}.subset.checksums" if self.value(key).get("subset") else f"{key}.subset"
-        return self.pick(f"{key}.kind", f"{key}.draw", subset)(wildcards)
+        declared = (self.value(key).get("subset") or {}).get("checksums", {})
+        subset = [f"{key}.subset.checksums"] if wildcards.file in declared else []
+        return self.pick(f"{key}.kind", f"{key}.draw", *subset)(wildcards)
 
     def dataset_name(self, wildcards: Any) -> str:
         """The wildcard `dataset`, or the data set of the wildcard `experiment`."""
@@ -194,9 +195,12 @@ class Selection:
         return [f"data/prepared/{name}/{registry.splits(self.value(f'datasets.{name}'))[-1]}.npy"]
 
     def pick_images(self, wildcards: Any) -> str:
-        """As `pick_dataset`, with the kind of the other domain's data set."""
-        name = self.other(wildcards)
-        return self.pick_dataset("branches.{branch}.images", *([f"datasets.{name}.kind"] if name else []))(wildcards)
+        """As `pick_dataset`, with the other domain of this data set and its kind: another's is no matter."""
+        images = f"branches.{wildcards.branch}.images"
+        keys = [f"{images}.{key}" for key in self.value(images) if key != "others"]
+        if name := self.other(wildcards):
+            keys += [f"{images}.others.{self.dataset_name(wildcards)}", f"datasets.{name}.kind"]
+        return self.pick_dataset(*keys)(wildcards)
 
     def dataset(self, experiment: str) -> dict[str, Any]:
         """The data set's row of an experiment."""

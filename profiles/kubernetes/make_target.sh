@@ -6,12 +6,15 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
   make setup
   source .venv/bin/activate
 fi
+# A volume that was used before holds the project as it was then.
+git fetch -q origin
+git merge -q --no-edit origin/HEAD
 dvc remote modify --local storage url "$STORAGE"
 if [ -n "${ENDPOINT:-}" ]; then
   dvc remote modify --local storage endpointurl "$ENDPOINT"
 fi
 if git fetch -q origin "$BRANCH" 2>/dev/null && ! git merge-base --is-ancestor FETCH_HEAD HEAD; then
-  git merge -q --ff-only FETCH_HEAD
+  git merge -q --no-edit FETCH_HEAD
 fi
 if [ -f dvc.lock ]; then
   # What is not in the storage is made again.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ddgm import distributed
-from ddgm.errors import UserError
+from ddgm.errors import UserError, out_of_memory
 from ddgm.lock import lock
 from ddgm.progress import log
 from ddgm.whole_file import whole_file
@@ -21,14 +21,16 @@ from ddgm.whole_file import whole_file
 def save(folder: Path, step: int, parameters: dict[str, Any], state: dict[str, Any], kept: int) -> None:
     """Write `state` (tensors, numbers, lists, dictionaries) as that of `step`, with the parameters it belongs to.
 
-    The newest `kept` states stay in the folder.
+    The newest `kept` states stay in the folder. One of a later step is none: training has gone on from before it.
     """
     # By way of memory: torch.save itself reports a full disk as a RuntimeError without a reason.
     content = io.BytesIO()
     torch.save({"parameters": parameters, "state": state}, content)
     with whole_file(folder / f"{step:09d}.pt") as temporary:
         temporary.write_bytes(content.getbuffer())
-    for old in _states(folder)[kept:]:
+    states = _states(folder)
+    later = [path for path in states if int(path.stem) > step]
+    for old in later + states[len(later) + kept :]:
         old.unlink(missing_ok=True)
 
 
@@ -50,14 +52,17 @@ def remove(folder: Path) -> None:
 def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The newest state that can be read, or None where there is none.
 
-    Raises UserError if it was made with other parameters, or if there are states and none can be read.
+    Raises UserError if it was made with other parameters, or if there are states and none can be read; OSError, or
+    RuntimeError for too little memory, where that is no fault of the file's.
     """
     broken = None
     for path in _states(folder):
         try:
             # On the CPU first: random streams keep their states there, whatever device they run on.
             saved = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            if out_of_memory(error):
+                raise
             log.warning(f"{path} cannot be read as a checkpoint: the one before it is tried")
             broken = path
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ddgm import parameters
-from ddgm.errors import TRY_AGAIN, UserError
+from ddgm.errors import TRY_AGAIN, UserError, out_of_memory
 from ddgm.figures.registry import FIGURES, FILES
 from ddgm.progress import log, start_log
 from ddgm.torchrun import run_on_devices, started_by_torchrun
@@ -46,7 +46,8 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     if args.dataset == registry.INCEPTION["kind"]:
         row = registry.INCEPTION
     else:
-        row = {"folder": folder} | parameters.select(params, f"datasets.{args.dataset}")
+        # Its place, and whether it is declared a subset, are no matter of the file's bytes (workflow/selection.py).
+        row = {"folder": folder, "subset": None} | parameters.select(params, f"datasets.{args.dataset}")
     fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
 
 
@@ -59,6 +60,7 @@ def prepare(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     row = parameters.select(params, f"datasets.{args.dataset}")
     if registry.files(row):
+        registry.raw_files(row, args.split)  # which says what splits there are
         verify_raw_files(args.dataset, row, args.split, RAW / args.dataset)
     module = importlib.import_module(registry.module(row))
     workers = args.workers or len(os.sched_getaffinity(0))
@@ -142,9 +144,11 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
         from ddgm.metrics import images
 
         known = existing(folder / "references" / f"{name}.npz", f"ddgm reference {name} --branch {args.branch}")
-        other = settings["others"].get(name)
+        other = settings.get("others", {}).get(name)
+        # Statistics that came without the weights, by `dvc pull`, are compared with all the same.
+        weights = inception_weights(settings, fetch_them=images.known_by_inception(known))
         images.evaluate(
-            args.experiment, model(args), settings, targets, known, *inception_weights(settings),
+            args.experiment, model(args), settings, targets, known, *weights,
             *measured_on(name, params), held_out(other, params) if other else None,
         )  # fmt: skip
 
@@ -548,14 +552,6 @@ def parser() -> Parser:
     return top
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of the machine, or of a device, was too small. Imports no PyTorch that is not there yet."""
-    torch = sys.modules.get("torch")
-    of_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    # PyTorch on a CPU has no error of its own for it.
-    return isinstance(error, MemoryError) or of_device or "can't allocate memory" in str(error)
-
-
 def too_little_memory(args: argparse.Namespace, error: BaseException) -> str:
     """What to do about it, in one sentence."""
     more = re.search(r"allocate (\d[\d.]* \w+)", str(error))
@@ -610,6 +606,9 @@ def main(argv: list[str] | None = None) -> int:
         return last_word(f"{error.filename or args.verb}: {FAULTS[error.errno]} {half_made}", quiet)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
+            if quiet or (started_by_torchrun() and "by peer" in str(error)):
+                # Another process has met it, and says so, or has been ended, which the launcher says; it ends this one.
+                time.sleep(FIRST_SPEAKS)
             raise
         # Also where another process speaks: its device may have had enough.
         return last_word(f"{args.verb}: {too_little_memory(args, error)}", quiet=False)

@@ -17,7 +17,9 @@ def start_log(file: Path | None) -> logging.Logger:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, mode="w"))
+        file.write_text("")
+        # Each line at the end: with several processes, their launcher writes to the file as well.
+        handlers.append(logging.FileHandler(file, mode="a"))
     for old in log.handlers[:]:
         log.removeHandler(old)
         old.close()

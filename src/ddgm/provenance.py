@@ -44,7 +44,8 @@ def version_in_tree() -> str:
     """
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=all", "--", *MADE_BY)
+        # Without a lock, which someone's commit would meet while jobs start.
+        changed = _git("--no-optional-locks", "status", "--porcelain", "--untracked-files=all", "--", *MADE_BY)
     except (OSError, subprocess.CalledProcessError):
         return ddgm.__version__
     return f"{ddgm.__version__}+{commit}" + ("-dirty" if changed else "")

@@ -18,8 +18,8 @@ def started_by_torchrun() -> bool:
 def run_on_devices(devices: int, arguments: list[str], try_again: int) -> int:
     """Run `ddgm ARGUMENTS` as so many processes of this machine, which torchrun starts and ends; gives the exit code.
 
-    Asked to end by a SIGTERM, that is `try_again`: each process has saved its state by then. Raises UserError if a
-    signal has ended one of them, which then had no time to say why.
+    Asked to end by a SIGTERM, or if one of them is, that is `try_again`: the state is saved by then. Raises UserError
+    if a signal has ended one of them, which then had no time to say why.
     """
     # By its Python interface: the command takes what begins as one of its options for its own.
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -46,7 +46,7 @@ def run_on_devices(devices: int, arguments: list[str], try_again: int) -> int:
                 f"state, if one was saved"
             ) from None
         # The process that speaks has said why.
-        return 1
+        return try_again if failure.exitcode == try_again else 1
     except SignalException as asked:
         return {signal.SIGTERM: try_again, signal.SIGINT: 130}.get(asked.sigval, 1)
     return 0

@@ -132,12 +132,14 @@ class Run:
     def save(self) -> None:
         """Write the state to resume from. Raises DivergenceError in place of saving one that has diverged.
 
-        Of several processes the first writes for all.
+        Of several processes the first writes for all, which wait: the launcher ends them when one has ended.
         """
         if self.pending:
             self.refuse_divergence(torch.stack(self.pending).cpu())
-        if not distributed.is_first():
-            return
+        distributed.by_the_first(self.write_state, self.device)
+
+    def write_state(self) -> None:
+        """The state as it is now, in a file of its own."""
         state = {
             "code": self.code,
             "earlier_code": self.earlier_code,

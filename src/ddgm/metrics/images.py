@@ -108,6 +108,11 @@ def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path
         np.savez(path, **arrays)
 
 
+def known_by_inception(known: Path) -> bool:
+    """Whether the reference `known` has Inception's statistics."""
+    return not str(read_arrays(known, {ABSENT: ()})[ABSENT])
+
+
 def by_inception(
     generator: nn.Module, known: Any, net: Any, settings: dict[str, Any], batch: int, limits: tuple[float, float]
 ) -> dict[str, float]:
