@@ -42,7 +42,7 @@ def test_inceptions_features_have_a_gpu_where_a_training_on_their_data_has(incep
     assert selection.inception_gpus(of(dataset="celeba")) == gpus
 
 
-SUBSET = {"says": "subset: a few", "checksums": {"bedroom_val_lmdb.zip": 64 * "0"}}
+SUBSET = {"says": "subset: a few", "checksums": {"bedroom_val_lmdb.zip": f"sha256:{64 * '0'}"}}
 
 
 @pytest.mark.parametrize(("file", "again"), [("bedroom_val_lmdb.zip", True), ("bedroom_train_lmdb.zip", False)])
