@@ -21,7 +21,7 @@ from ddgm.errors import UserError
 from ddgm.pair import Pair
 from ddgm.parameters import changed
 from ddgm.torchrun import run_on_devices
-from ddgm.training import choose_device, refuse_processes, train
+from ddgm.training import refuse_processes, train
 
 NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
 LATENTS = {"kind": "variational", "weight": 0.001, "sd": 0.3, "width": 0.1, "proposals": 3}
@@ -190,17 +190,6 @@ def test_what_processes_cannot_share_is_refused(change, sentence, image_row, mon
     monkeypatch.setattr(distributed, "processes", lambda: 2)
     with pytest.raises(UserError, match=sentence):
         refuse_processes("x", changed(image_row, change))
-
-
-def test_more_processes_than_gpus_are_refused_by_all_of_them_so_that_one_can_say_it(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    for number in ("0", "1"):
-        monkeypatch.setenv("LOCAL_RANK", number)
-        with pytest.raises(UserError, match=r"^2 processes want a GPU each, and PyTorch sees 1 here: write as"):
-            choose_device("auto")
-        assert choose_device("cpu").type == "cpu"
 
 
 @pytest.mark.parametrize(("content", "sentence"), [(None, "train.npy is missing"), (b"no array", "is damaged: delete")])

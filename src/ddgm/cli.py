@@ -78,12 +78,12 @@ def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train the energy and the generator of an experiment, all its seeds."""
     row = parameters.select(params, f"experiments.{args.experiment}")
     array = training_array(row["dataset"])
-    from ddgm import training
+    from ddgm import device, training
 
     if row["devices"] > 1 and not started_by_torchrun():
         # Said once and at once, before there are several processes to say it.
         training.refuse_other_model(model(args), args.experiment, row, args.restart)
-        training.choose_device(row["device"])
+        device.wants_gpu(row["device"])
         sys.exit(run_on_devices(row["devices"], sys.argv[1:], TRY_AGAIN))
     training.train(
         args.experiment,

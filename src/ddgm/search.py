@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ddgm.device import choose_device
 from ddgm.errors import DivergenceError, UserError
 from ddgm.parameters import changed, contradictions
 from ddgm.progress import log
 from ddgm.provenance import checksum, opening_lines
 from ddgm.reading import read_table
-from ddgm.training import choose_device, train
+from ddgm.training import train
 from ddgm.whole_file import whole_file
 
 

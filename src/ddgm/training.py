@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ddgm import checkpoint, distributed, provenance
 from ddgm.datasets.prepared import read, source_of
+from ddgm.device import choose_device
 from ddgm.errors import TRY_AGAIN, DivergenceError, UserError
 from ddgm.experiment import (
     EXPERIMENT,
@@ -35,24 +36,6 @@ from ddgm.progress import Progress, log
 from ddgm.whole_file import all_or_none, whole_file
 
 REPORT_STEPS = 50
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA if there is one, else the CPU. Raises UserError for cuda where there is none.
-
-    Of several processes on a machine each has a device of its own.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is 'cuda' and PyTorch sees no CUDA device here: write 'auto' or 'cpu'")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    # All of them find it, so that the one that speaks can say it.
-    if (here := distributed.processes_here()) > torch.cuda.device_count():
-        raise UserError(
-            f"{here} processes want a GPU each, and PyTorch sees {torch.cuda.device_count()} here: write as many "
-            f"devices, or device: cpu"
-        )
-    return torch.device("cuda", distributed.local_rank())
 
 
 def choose_arithmetic(row: dict[str, Any]) -> None:

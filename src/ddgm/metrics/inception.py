@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
+from ddgm.device import choose_device
 from ddgm.errors import UserError
 
 FEATURES = 2048
@@ -48,7 +49,7 @@ class Inception:
     """pytorch-fid's net, with weights from a file that has been verified."""
 
     def __init__(self, weights: Path, device: torch.device | None = None) -> None:
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or choose_device("auto")
         state = torch.load(weights, map_location="cpu", weights_only=True)
         # pytorch-fid has no argument for its weights: it asks torch.hub, and that the network.
         with patch.object(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: state):
