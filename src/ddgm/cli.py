@@ -46,7 +46,7 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     if args.dataset == registry.INCEPTION["kind"]:
         row = registry.INCEPTION
     else:
-        # Its place, and whether it is declared a subset, are no matter of the file's bytes (workflow/selection.py).
+        # Not given where no byte of this file depends on it (workflow/selection.py).
         row = {"folder": folder, "subset": None} | parameters.select(params, f"datasets.{args.dataset}")
     fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
 
