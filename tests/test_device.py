@@ -52,11 +52,20 @@ def test_a_job_leaves_the_gpus_of_processes_that_train_together_alone(gpus, monk
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ddgm")
     for number in (0, 1):
         monkeypatch.setenv("LOCAL_RANK", str(number))
-        assert choose_device("auto").index == number
+        assert chosen_by_another_process() == number
         with lock_of(number).open() as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     assert chosen_by_another_process() == 2
+
+
+def test_processes_that_train_together_leave_the_gpu_of_a_job_alone_and_share_none(gpus, monkeypatch):
+    gpus(3)
+    assert choose_device("auto").index == 0
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ddgm")
+    assert [chosen_by_another_process() for _ in range(2)] == [1, 2]
+    with pytest.raises(UserError, match="each of the 3 GPUs here is held by another process of yours: wait"):
+        chosen_by_another_process()
 
 
 def test_one_gpu_is_shared_without_locks(gpus, tmp_path):

@@ -180,7 +180,7 @@ class Selection:
 
     def pick_reference(self, wildcards: Any) -> str:
         """As `pick`, for what a reference depends on: another grid of a figure does not compute it again."""
-        keys = ("seed", "compared", "neighbours", "patches", "projections", "inception")
+        keys = ("seed", "samples", "compared", "neighbours", "patches", "projections", "inception")
         return self.pick(*(f"branches.{wildcards.branch}.images.{key}" for key in keys))(wildcards)
 
     def other(self, wildcards: Any) -> str | None:

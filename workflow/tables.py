@@ -156,7 +156,7 @@ def digits(experiments: Iterable[Measured], metrics: dict[str, str] = DIGITS) ->
 
 
 def images(experiments: Iterable[Measured]) -> Table:
-    """The image experiments, a row each; first of each data set what one half of it scores against the other."""
+    """The image experiments, a row each; first of each data set what some of it scores against the rest."""
     measured = list(experiments)
     metrics = {metric: label for metric, label in IMAGES.items() if any(metric in a.values for a in measured)}
     rows: list[list[str]] = []
@@ -165,7 +165,7 @@ def images(experiments: Iterable[Measured]) -> Table:
         if (dataset := a.row["dataset"]) != before:
             floor = [f"{metric}_floor" for metric in metrics]
             source = a.about.get("data_source", dataset)
-            rows.append([f"`{dataset}` ({source}), one half against the other", "", *cells(a.values[:1], floor), ""])
+            rows.append([f"`{dataset}` ({source}), some of it against the rest", "", *cells(a.values[:1], floor), ""])
             before = dataset
         time = f"{a.time}, {a.about['device']}, {a.about['threads']} thread(s)"
         rows.append([a.label, f"{len(a.values)}", *cells(a.values, metrics), time])

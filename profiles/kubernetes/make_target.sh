@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # What the pod of job.yaml does: fetch what others have made of $TARGET, make the rest, and hand it on over S3 and git.
 set -euo pipefail
+join() {  # what cannot be joined leaves nothing behind that the next pod would meet
+  git merge -q --no-edit "$1" || { git merge --abort; exit 1; }
+}
+# A volume that was used before holds the project as it was then.
+git fetch -q origin
+join origin/HEAD
 # An image that holds the environment already says so by VIRTUAL_ENV.
 if [ -z "${VIRTUAL_ENV:-}" ]; then
   make setup
   source .venv/bin/activate
 fi
-# A volume that was used before holds the project as it was then.
-git fetch -q origin
-git merge -q --no-edit origin/HEAD
 dvc remote modify --local storage url "$STORAGE"
 if [ -n "${ENDPOINT:-}" ]; then
   dvc remote modify --local storage endpointurl "$ENDPOINT"
 fi
 if git fetch -q origin "$BRANCH" 2>/dev/null && ! git merge-base --is-ancestor FETCH_HEAD HEAD; then
-  git merge -q --no-edit FETCH_HEAD
+  join FETCH_HEAD
 fi
 if [ -f dvc.lock ]; then
   # What is not in the storage is made again.

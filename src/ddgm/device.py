@@ -35,22 +35,24 @@ def wants_gpu(name: str) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this process, by `wants_gpu`: of several GPUs one that no other process of ours has."""
-    if not wants_gpu(name):
-        return torch.device("cpu")
-    if started_by_torchrun():
-        hold(distributed.local_rank())
-        return torch.device("cuda", distributed.local_rank())
-    return torch.device("cuda", unused_gpu())
+    """The device of this process, by `wants_gpu`: of several GPUs one that no other process of ours has.
+
+    Raises UserError where processes that train together find none: two of them cannot share one.
+    """
+    return torch.device("cuda", unused_gpu()) if wants_gpu(name) else torch.device("cpu")
 
 
 @cache
 def unused_gpu() -> int:
-    """The first GPU that no other process of ours holds, held to the end of this one; 0 where all are.
+    """The first GPU that no other process of ours holds, held to the end of this one; for one alone 0 where all are.
 
     Snakemake and Slurm without cgroups count GPUs, and do not say which of them is a job's.
     """
-    return next((number for number in range(torch.cuda.device_count()) if hold(number)), 0)
+    count = torch.cuda.device_count()
+    free = next((number for number in range(count) if hold(number)), None)
+    if free is None and started_by_torchrun():
+        raise UserError(f"each of the {count} GPUs here is held by another process of yours: wait until one has ended")
+    return free or 0
 
 
 def hold(number: int) -> bool:

@@ -32,6 +32,7 @@ POOLED = 4  # pixels a side that are averaged before neighbours are looked for
 SHOWN, SHOWN_STEPS, STARTS = 30, 8, 2  # neighbours, steps of a descent, and starts of a kind, that figures show
 FEWEST = 4  # images of a split: halves of two, whose variance there is
 ABSENT = "inception_absent"
+MORE_SAMPLES = "write more at branches.*.images.samples (50000 is usual)"
 
 
 def chosen(array: NDArray[Any], n: int, stream: np.random.Generator) -> Tensor:
@@ -90,7 +91,8 @@ def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path
 
         needed = 2 * inception.FEWEST
         advice = f"write branches.*.images.inception: false, or prepare {needed} or more (datasets.*.max_images)"
-        inception.require_enough(len(parts[0]), f"images, a half of those in {train},", advice)
+        inception.require_enough(len(order) // 2, f"images, a half of those in {train},", advice)
+        inception.require_enough(settings["samples"], "samples", MORE_SAMPLES)
     n = min(settings["compared"], *map(len, parts))
     some = [torch.from_numpy(stored[np.sort(rows[:n])]) for rows in parts]
     floors = pyramid.distances(*some, settings, 0)
@@ -119,8 +121,7 @@ def by_inception(
     """What needs Inception: `samples` fresh samples against the statistics in the reference `known`."""
     from ddgm.metrics import inception
 
-    advice = f"write branches.*.images.samples: {inception.FEWEST} or more (50000 is usual)"
-    inception.require_enough(settings["samples"], "samples", advice)
+    inception.require_enough(settings["samples"], "samples", MORE_SAMPLES)
     stream = torch.Generator().manual_seed(settings["seed"])
     drawn = draw_in_parts(generator, settings["samples"], batch, stream, PART)
     found = net.statistics(torch.from_numpy(to_pixels(x, limits)) for x in drawn)
