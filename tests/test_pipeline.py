@@ -235,7 +235,7 @@ def test_all_data_of_the_paper_is_one_target(project):
 def test_another_crop_does_not_download_again(project):
     stages = yaml.load((project / "dvc.yaml").read_text(), LOADER)["stages"]
     keys = stages["fetch-celeba-img_align_celeba_zip"]["params"]
-    assert keys == ["datasets.celeba.kind", "datasets.celeba.draw", "datasets.celeba.subset"]
+    assert keys == ["datasets.celeba.kind", "datasets.celeba.draw"]
 
 
 @pytest.mark.parametrize(
