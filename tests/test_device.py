@@ -51,7 +51,6 @@ def test_a_job_leaves_the_gpus_of_processes_that_train_together_alone(gpus, monk
     lock_of = gpus(3)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ddgm")
     for number in (0, 1):
-        monkeypatch.setenv("LOCAL_RANK", str(number))
         assert chosen_by_another_process() == number
         with lock_of(number).open() as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,8 +82,6 @@ def test_more_processes_than_gpus_are_refused_by_all_of_them_so_that_one_can_say
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    for number in ("0", "1"):
-        monkeypatch.setenv("LOCAL_RANK", number)
-        with pytest.raises(UserError, match=r"^2 processes want a GPU each, and PyTorch sees 1 here: write as"):
-            choose_device("auto")
-        assert choose_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match=r"^2 processes want a GPU each, and PyTorch sees 1 here: write as"):
+        choose_device("auto")
+    assert choose_device("cpu").type == "cpu"

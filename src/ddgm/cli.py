@@ -60,7 +60,6 @@ def prepare(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     row = parameters.select(params, f"datasets.{args.dataset}")
     if registry.files(row):
-        registry.raw_files(row, args.split)  # which says what splits there are
         verify_raw_files(args.dataset, row, args.split, RAW / args.dataset)
     module = importlib.import_module(registry.module(row))
     workers = args.workers or len(os.sched_getaffinity(0))

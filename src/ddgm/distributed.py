@@ -33,11 +33,6 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def local_rank() -> int:
-    """Which of the machine's devices is this process's."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
 def processes_here() -> int:
     """How many processes train together on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -53,10 +53,12 @@ class Order:
 def verify_raw_files(dataset: str, row: dict[str, Any], split: str, raw: Path) -> None:
     """Raise UserError unless each raw file of a split that is there is as it was published, or declared.
 
-    Drawn files have no checksum, and missing ones are for the preparation to name.
+    Drawn files have no checksum, and missing ones are for the preparation to name. Raises it too for a split that the
+    data set does not have.
     """
+    files = registry.raw_files(row, split)
     if row["draw"] is None:
-        for file in registry.raw_files(row, split):
+        for file in files:
             order = Order(dataset, row, registry.find(dataset, row, file), raw / file)
             if order.target.is_dir():
                 raise UserError(f"{order.target} is a folder, and must be the file: remove it")

@@ -56,8 +56,8 @@ class Claim:
 
 def read_claim(claim: str, path: Path) -> Claim:
     """The rows of `claim` in the table `path` (columns: see `measures`); raises UserError if there is none."""
-    columns = ["claim", "says", "recipe", "experiment", "metric", "at", "comparison", "threshold"]
-    table = read_table(path, [*columns, "wanted", "holds", "verdict"])
+    asked = ["metric", "at", "comparison", "threshold", "wanted"]
+    table = read_table(path, ["claim", "says", "recipe", "experiment", *asked, "holds", "verdict"])
     tests = table[table["claim"] == claim]
     if tests.empty:
         known = ", ".join(sorted(table["claim"].astype(str).unique()))
