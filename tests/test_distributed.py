@@ -243,7 +243,7 @@ def test_an_experiment_on_two_devices_is_one_command(ending, parameters, tmp_pat
         _, said = running.communicate(timeout=300)
         assert running.returncode == 0, said
         assert (tmp_path / "results/toy/models/toy_four_spin/weights.safetensors").exists()
-        assert said.count("experiment toy_four_spin") == 1, "one of the two speaks"
+        assert said.count("experiment    toy_four_spin") == 1, "one of the two speaks"
         return
     with ended(running):
         wait_for(lambda: any((tmp_path / "results/toy/state/toy_four_spin").glob("[0-9]*.pt")), running)

@@ -52,6 +52,15 @@ def test_a_file_that_is_declared_a_subset_is_fetched_again_and_no_other_of_its_s
     assert (before != after) == again
 
 
+@pytest.mark.parametrize(("key", "value", "again"), [("title", "By another name", False), ("threads", 2, True)])
+@pytest.mark.parametrize("job", ["pick_training", "pick_search"])
+def test_another_title_trains_nothing_again(job, key, value, again, select):
+    picked = [
+        getattr(select(**row), job)(of(experiment="four_spin")) for row in ({}, {f"experiments.four_spin.{key}": value})
+    ]
+    assert (picked[0] != picked[1]) == again
+
+
 @pytest.mark.parametrize(("dataset", "again"), [("celeba", True), ("lsun_bedroom", False)])
 def test_another_domain_for_one_data_set_measures_no_other_again(dataset, again, select):
     picked = [

@@ -84,6 +84,15 @@ class Selection:
 
         return chosen
 
+    def training_keys(self, wildcards: Any) -> list[str]:
+        """The dotted keys of an experiment's row that its training depends on."""
+        name = wildcards.experiment
+        return [f"experiments.{name}.{key}" for key in parameters.trained(self.experiment(name))]
+
+    def pick_training(self, wildcards: Any) -> str:
+        """As `pick`, for a training: another title does not repeat it."""
+        return self.pick(*self.training_keys(wildcards))(wildcards)
+
     def pick_dataset(self, *keys: str) -> Callable[[Any], str]:
         """As `pick`, with all of a data set's row but the folder its files are taken from, which changes no byte."""
 
@@ -308,7 +317,7 @@ class Selection:
         plan = f"branches.{wildcards.branch}.searches.{name}"
         # Not what is searched beside it, nor how trials are put in order.
         keys = [f"{plan}.{key}" for key in self.value(plan) if key not in ("experiments", "together")]
-        return self.pick_dataset(*keys, "experiments.{experiment}")(wildcards)
+        return self.pick_dataset(*keys, *self.training_keys(wildcards))(wildcards)
 
     def searched_with(self, wildcards: Any) -> list[str]:
         """What the trials of an experiment are measured with beside its training data: of digits, test and judge."""

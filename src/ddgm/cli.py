@@ -75,7 +75,7 @@ def describe(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train the energy and the generator of an experiment, all its seeds."""
-    row = parameters.select(params, f"experiments.{args.experiment}")
+    row = parameters.trained(parameters.select(params, f"experiments.{args.experiment}"))
     array = training_array(row["dataset"])
     from ddgm import device, training
 
@@ -229,7 +229,7 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train and measure an experiment in many versions, drawn at random: a row for each."""
     from ddgm.search import search as search_all
 
-    row = parameters.select(params, f"experiments.{args.experiment}")
+    row = parameters.trained(parameters.select(params, f"experiments.{args.experiment}"))
     dataset = parameters.select(params, f"datasets.{row['dataset']}")
     name = parameters.search_of(params, args.branch, args.experiment)
     plan = params["branches"][args.branch]["searches"][name]

@@ -119,6 +119,11 @@ def experiments(parameters: dict[str, Any], branch: str) -> list[str]:
     return list(dict.fromkeys(name for shown in SHOWN for name in rows[shown]))
 
 
+def trained(row: dict[str, Any]) -> dict[str, Any]:
+    """What of an experiment's row its training depends on: all but the title, which pages and figures show."""
+    return {key: value for key, value in row.items() if key != "title"}
+
+
 def datasets(parameters: dict[str, Any], branch: str) -> list[str]:
     """The data sets of a branch's experiments, each once."""
     rows = select(parameters, "experiments")

@@ -127,11 +127,11 @@ def opening_lines(
     name: str, row: dict[str, Any], array: Path, data: str, device: "torch.device", threads: int
 ) -> Iterator[str]:
     """The first lines of a training's log: everything that was chosen. `data` is the array's checksum."""
-    yield f"experiment {name}: {row['title']}"
+    yield f"experiment    {name}"
     yield f"data          {array}, {source_of(array)}, sha256 {data[:16]}"
     yield f"device        {device.type} ({device_name(device)}), {threads} CPU thread(s)"
     yield f"seeds         {', '.join(map(str, row['seeds']))}"
     yield "versions      " + ", ".join(f"{library} {version}" for library, version in versions().items())
     for key in row:
-        if key not in ("title", "dataset", "seeds", "device", "threads"):
+        if key not in ("dataset", "seeds", "device", "threads"):
             yield f"{key:<13} {row[key]}"

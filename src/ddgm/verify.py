@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ddgm import record
+from ddgm import parameters, record
 from ddgm.checkpoint import differences
 from ddgm.classifier import CLASSIFIER
 from ddgm.datasets import registry
@@ -80,7 +80,7 @@ def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str
     if row is None:
         yield Finding(file, f"{directory} is of a row that params.yaml does not have: delete it")
         return
-    changed = next(differences(trained, row), None)
+    changed = next(differences(*map(parameters.trained, (trained, row))), None)
     what = changed and "{} was trained with {} = {}, and params.yaml has {}: ".format(directory, *changed)
     yield Finding(file, what and what + remake)
     array = prepared / trained.get("dataset", directory.name) / "train.npy"

@@ -17,7 +17,7 @@ rule train:
     resources:
         gpu=select.gpus,
     params:
-        cfg=select.pick("experiments.{experiment}"),
+        cfg=select.pick_training,
     message:
         "Training {wildcards.experiment}, all seeds"
     shell:
