@@ -77,15 +77,6 @@ def test_data_come_into_memory_in_parts(stored, monkeypatch):
     assert torch.equal(Resident(stored, 8, streams(0), CPU).data, torch.from_numpy(np.array(stored)))
 
 
-def test_of_several_processes_each_has_its_part_of_the_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(examples, "MEMINFO", tmp_path / "meminfo")
-    assert examples.free_bytes(CPU) == 0, "where the kernel does not say it, nothing is free"
-    (tmp_path / "meminfo").write_text("MemTotal:  900 kB\nMemFree:  100 kB\nMemAvailable:  400 kB\n")
-    assert examples.free_bytes(CPU) == 400 * 1024
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert examples.free_bytes(CPU) == 100 * 1024
-
-
 @pytest.mark.parametrize("before", ["in memory", "streamed"])
 def test_a_training_goes_on_as_it_began_however_much_memory_is_free_then(before, image_row, image_data, monkeypatch):
     first, then = (2**40, image_data.nbytes) if before == "in memory" else (0, 2**40)

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddgm.distributed import any_says, part, processes_here
+from ddgm.distributed import any_says, part
 from ddgm.errors import UserError
+from ddgm.memory import free_bytes
 
 SHARE = 0.5  # of the device's free memory that data may take
-MEMINFO = "/proc/meminfo"  # Linux says here how much memory is free
 PART = 2**26  # bytes that are copied to the device at a time
 AHEAD = 2  # batches that are read before they are asked for
 
@@ -50,18 +50,6 @@ def open_examples(
             f"{free / 1e9:.1f} GB are free now: free some, or write --restart to begin again"
         )
     return Streamed(data, n, seeds, device) if streamed else Resident(data, n, streams, device)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory of the device that nothing uses; on the CPU a process's part of what needs no swapping."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open(MEMINFO) as lines:
-            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 0
-    return free // processes_here()
 
 
 def row_numbers(count: int, n: int, streams: list[torch.Generator], device: torch.device | str) -> Tensor:
