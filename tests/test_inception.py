@@ -1,12 +1,14 @@
 """Distances by Inception: pytorch-fid's net on weights that were planted, and distances that are known."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
 import torch
 from pytorch_fid import inception as pytorch_fid
 
+from ddgm import progress
 from ddgm.errors import UserError
 from ddgm.metrics import inception
 from ddgm.metrics.inception import FEATURES, Inception, Statistics
@@ -85,18 +87,22 @@ def test_too_few_images_are_refused_in_one_sentence():
         inception.require_enough(2047, "samples", "write more")
 
 
-def test_statistics_in_parts_are_those_of_all(monkeypatch):
+def test_statistics_in_parts_are_those_of_all_and_say_how_far_they_are(monkeypatch, caplog):
     """With a net whose features are known, and as few of them."""
+    caplog.set_level("INFO", "ddgm")
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     monkeypatch.setattr(inception, "FEATURES", 4)
     monkeypatch.setattr(inception, "KEPT", 25)
     net = Inception.__new__(Inception)
     net.features = lambda pixels: pixels[:, 0, 0, :4].float()
     images = pictures(40)
-    found = net.statistics(images.split(15))
+    found = net.statistics(images.split(15), len(images), "images")
     values = images[:, 0, 0, :4].double().numpy()
     np.testing.assert_allclose(found.mean, values.mean(0))
     np.testing.assert_allclose(found.covariance, np.cov(values, rowvar=False), rtol=1e-10)
     assert found.count == 40 and found.some.shape == (25, 4)
+    steps = [re.sub(r"[0-9.]+/s", "fast", line) for line in caplog.messages]
+    assert steps == [f"Inception's features: image {done}/40, fast, images" for done in (15, 30, 40)]
     again = inception.from_arrays(inception.as_arrays(found))
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
 
@@ -107,7 +113,7 @@ def test_statistics_of_two_halves_together_are_those_of_all(monkeypatch):
     net = Inception.__new__(Inception)
     net.features = lambda pixels: pixels[:, 0, 0, :4].float()
     images = pictures(50)
-    found = inception.merged(*(net.statistics([part]) for part in images.split(30)))
+    found = inception.merged(*(net.statistics([part], len(part), "part") for part in images.split(30)))
     values = images[:, 0, 0, :4].double().numpy()
     np.testing.assert_allclose(found.mean, values.mean(0))
     np.testing.assert_allclose(found.covariance, np.cov(values, rowvar=False), rtol=1e-10)

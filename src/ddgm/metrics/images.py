@@ -101,7 +101,7 @@ def reference(train: Path, settings: dict[str, Any], target: Path, weights: Path
     arrays |= {"count": np.array(len(stored)), "source": np.array(source_of(train)), ABSENT: np.array(absent)}
     if weights is not None:
         net = inception.Inception(weights)
-        statistics = [net.statistics(in_parts(stored, rows)) for rows in parts]
+        statistics = [net.statistics(in_parts(stored, rows), len(rows), f"part of {train}") for rows in parts]
         whole = inception.merged(*statistics)
         floors = inception.distances(*statistics, settings["neighbours"], settings["seed"])
         arrays |= {f"{name}_floor": np.float64(value) for name, value in floors.items()}
@@ -124,7 +124,8 @@ def by_inception(
     inception.require_enough(settings["samples"], "samples", MORE_SAMPLES)
     stream = torch.Generator().manual_seed(settings["seed"])
     drawn = draw_in_parts(generator, settings["samples"], batch, stream, PART)
-    found = net.statistics(torch.from_numpy(to_pixels(x, limits)) for x in drawn)
+    pixels = (torch.from_numpy(to_pixels(x, limits)) for x in drawn)
+    found = net.statistics(pixels, settings["samples"], "samples")
     data = inception.from_arrays({name: known[f"inception_{name}"] for name in inception.Statistics._fields})
     return inception.distances(found, data, settings["neighbours"], settings["seed"])
 

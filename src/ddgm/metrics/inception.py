@@ -19,6 +19,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from ddgm.device import choose_device
 from ddgm.errors import UserError
+from ddgm.progress import Progress
 
 FEATURES = 2048
 FEWEST = FEATURES  # images below which a covariance of the features has no full rank
@@ -62,16 +63,21 @@ class Inception:
             found = [self.net(part.to(self.device).float() / 255)[0] for part in pixels.split(BATCH)]
         return torch.cat([values.squeeze(3).squeeze(2).cpu() for values in found])
 
-    def statistics(self, parts: Iterable[Tensor]) -> Statistics:
-        """Of uint8 images that come in parts (n, 3, H, W): sums run in double precision, not all images are held."""
+    def statistics(self, parts: Iterable[Tensor], images: int, what: str) -> Statistics:
+        """Of uint8 `images` that come in parts (n, 3, H, W): sums run in double precision, not all images are held.
+
+        Says now and then how far it is with `what`, for a CPU takes hours.
+        """
         count, total, product = 0, np.zeros(FEATURES), np.zeros((FEATURES, FEATURES))
         some: list[Tensor] = []
-        for pixels in parts:
-            found = self.features(pixels)
-            values = found.double().numpy()
-            count, total, product = count + len(values), total + values.sum(0), product + values.T @ values
-            if sum(map(len, some)) < KEPT:
-                some.append(found)
+        with Progress("Inception's features", images, unit="image") as progress:
+            for pixels in parts:
+                found = self.features(pixels)
+                values = found.double().numpy()
+                count, total, product = count + len(values), total + values.sum(0), product + values.T @ values
+                if sum(map(len, some)) < KEPT:
+                    some.append(found)
+                progress.show(count, what)
         mean = total / count
         covariance = (product - count * np.outer(mean, mean)) / (count - 1)
         return Statistics(mean, covariance, torch.cat(some)[:KEPT], count)
