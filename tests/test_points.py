@@ -54,10 +54,9 @@ def test_ranks_see_the_order_alone():
     assert abs(points.rank_correlation(unrelated, density)) < 0.1
 
 
-def test_half_of_the_samples_off_the_data_halve_the_share_inside():
-    data = np.random.default_rng(0).random(10_000)
-    assert points.share_inside(data, data) == pytest.approx(0.99)
-    assert points.share_inside(np.r_[data, np.zeros(10_000)], data) == pytest.approx(0.495)
+def test_all_but_a_hundredth_of_the_data_lie_within_the_edge():
+    density = np.random.default_rng(0).random(10_000)
+    assert np.mean(density >= points.edge(density)) == pytest.approx(0.99)
 
 
 def test_a_mode_counts_as_covered_from_a_tenth_of_its_due(parameters):
@@ -65,12 +64,33 @@ def test_a_mode_counts_as_covered_from_a_tenth_of_its_due(parameters):
     dataset = parameters["datasets"]["four_spin"]
     samples = two_d.sample(dataset, 40_000, np.random.default_rng(0))
     kept = np.array([1.0, 1.0, 0.2, 0.05])
+    edge = points.edge(two_d.density(dataset, samples))
     samples = samples[np.random.default_rng(1).random(40_000) < kept[two_d.mode(dataset, samples)]]
-    shares = points.shares_of_due_mass(dataset, samples)
-    np.testing.assert_allclose(shares, kept / kept.mean(), rtol=0.1)
+    shares = points.shares_of_due_mass(dataset, samples, edge)
+    np.testing.assert_allclose(shares, 0.99 * kept / kept.mean(), rtol=0.1)
     assert (shares >= points.COVERED).tolist() == [True, True, True, False]
 
 
-def test_samples_far_from_every_mode_cover_none(parameters):
-    shares = points.shares_of_due_mass(parameters["datasets"]["two_spiral"], np.full((100, 2), 50.0))
-    assert shares.shape == (16,) and (shares == 0).all()
+STRAY = {
+    "in the middle": lambda stream: 0.05 * stream.standard_normal((4000, 2)),
+    "far off": lambda stream: np.full((4000, 2), 50.0),
+}
+
+
+@pytest.mark.parametrize("place", STRAY)
+def test_samples_off_every_mode_cover_none_however_near_they_are_to_one(place, parameters):
+    """Four-spin has nothing in the middle, where each place is nearest to some arm."""
+    dataset, stream = parameters["datasets"]["four_spin"], np.random.default_rng(0)
+    edge = points.edge(two_d.density(dataset, two_d.sample(dataset, 20_000, stream)))
+    shares = points.shares_of_due_mass(dataset, STRAY[place](stream), edge)
+    assert shares.shape == (4,) and (shares == 0).all()
+
+
+@pytest.mark.parametrize("name", ["four_spin", "two_spiral"])
+def test_of_noise_only_what_falls_on_the_modes_is_counted(name, parameters):
+    dataset, stream = parameters["datasets"][name], np.random.default_rng(0)
+    edge = points.edge(two_d.density(dataset, two_d.sample(dataset, 50_000, stream)))
+    noise = 1.5 * stream.standard_normal((20_000, 2))
+    on_modes = two_d.density(dataset, noise) >= edge
+    shares = points.shares_of_due_mass(dataset, noise, edge)
+    assert shares @ two_d.mode_masses(dataset) == pytest.approx(on_modes.mean()) and on_modes.mean() < 0.5

@@ -44,10 +44,10 @@ def mode_masses(row: dict) -> NDArray[np.float64]:
     return np.diff(starts, append=2 * row["centres"]) / (2 * row["centres"])
 
 
-def mode(row: dict, x: Points) -> NDArray[np.int64]:
-    """The mode of highest posterior at x, (n, 2) -> (n,); -1 so far off that no mode has a density there."""
+def mode(row: dict, x: Points, least: float = 0.0) -> NDArray[np.int64]:
+    """The mode of highest posterior at x, (n, 2) -> (n,); -1 where the density is zero, or below `least`."""
     densities = mode_densities(row, x)
-    return np.where(densities.any(1), densities.argmax(1), -1)
+    return np.where(densities.any(1) & (densities.sum(1) >= least), densities.argmax(1), -1)
 
 
 def sample_four_spin(row: dict, n: int, stream: np.random.Generator) -> Points:

@@ -401,7 +401,8 @@ def mixing(
 ) -> None:
     """Occupancy error against seconds, a panel for each experiment and a line for each sampler.
 
-    The occupancy error is the total variation between the share of samples in each mode and its due: 0 is perfect.
+    The occupancy error is the total variation between the shares of samples in each mode, and in none, and the energy
+    model's own: 0 is perfect.
     Lines are means over seeds in a band from the least to the greatest; the generator, which has no steps to go, is
     drawn as points.
 
@@ -429,8 +430,9 @@ def mixing(
         headings = {experiment: wrapped(titles[experiment], wide - 0.05, 7) for experiment in tables}
         above += 0.11 * (max(map(len, headings.values())) - 1)
         note = (
-            "Occupancy error: total variation between the share of samples in each mode and its due share; 0 is "
-            "perfect. Means over seeds; bands and bars: all seeds. Seconds of one process, without training."
+            "Occupancy error: total variation between the shares of samples in each mode, and in none, and the energy "
+            "model's own; 0 is perfect. Means over seeds; bands and bars: all seeds. Seconds of one process, without "
+            "training."
         )
         if (read.tests["metric"] == "slowdown").any():
             note += " The other tests are of how much longer the chains take than the generator, to as small an error."

@@ -237,16 +237,16 @@ def compare_points(
     energy: nn.Module, samples: Array, data: Array, dataset: dict[str, Any], transport: int, seed: int
 ) -> dict[str, float]:
     """What samples and fresh data, (n, 2) and (m, 2), say without an estimated density (points.py, virial.py)."""
-    shares = points.shares_of_due_mass(dataset, samples)
     ranked = ranked_places(data, dataset, seed)
     _, at_data = ranked["rank_correlation"]
+    shares = points.shares_of_due_mass(dataset, samples, points.edge(at_data))
     n = min(len(samples), len(data))
     looks = energies_and_slopes(energy, torch.from_numpy(samples).float())
     values, slopes = (found.double().numpy() for found in looks)
     return {
         "modes_covered": float(np.mean(shares >= points.COVERED)),
         "mode_share_smallest": float(shares.min()),
-        "inside_99": points.share_inside(two_d.density(dataset, samples), at_data),
+        "inside_99": float(shares @ two_d.mode_masses(dataset)),
         "wasserstein2": points.wasserstein(samples[:transport], data[:transport]),
         "wasserstein2_floor": points.wasserstein(data[-transport:], data[:transport]),
         "sliced_wasserstein2": points.sliced_wasserstein(samples[:n], data[:n], seed),

@@ -1,12 +1,13 @@
-"""Does MCMC mix where the generator does (section 1)? Share of samples in each mode, against wall-clock time.
+"""Does MCMC mix where the generator does (section 1)? Shares of samples in each mode, against wall-clock time.
 
-Both sample the same trained energy model: the generator by one pass, Langevin chains from one mode or from noise.
+Both sample the same trained energy model: the generator by one pass, Langevin chains from one mode or from noise. In
+two dimensions it can be sampled exactly too, which says what they are to come to.
 """
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,32 +15,43 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddgm.datasets import two_d
+from ddgm.datasets.two_d import BOX
 from ddgm.experiment import describe, load
 from ddgm.generator import Generator
 from ddgm.metrics import points
 from ddgm.metrics.table import write
-from ddgm.sampling import draw_samples, energies_and_slopes
+from ddgm.sampling import draw_samples, energies, energies_and_slopes, grid
 
 COLUMNS = ["experiment", "seed", "sampler", "step", "seconds", "metric", "value"]
-GENERATOR, ONE_MODE, NOISE, DATA = "generator", "Langevin from one mode", "Langevin from noise", "fresh data"
+GENERATOR, ONE_MODE, NOISE = "generator", "Langevin from one mode", "Langevin from noise"
+EXACT, ERROR = "the energy model itself", "occupancy_error"
 REPEATS = 31  # times that the generator draws: what takes milliseconds is not timed by one
-FRESH = 100  # sets of fresh data whose mean error is what a chain is compared with
-CLOSE = 0.05  # a chain has arrived when its occupancy's error is no more than this above that of as many data
+SETS = 100  # of exact samples, whose mean error is what a chain is compared with
+CLOSE = 0.05  # a chain has arrived when its occupancy's error is no more than this above that of as many exact samples
+NODES = 600  # along a side of the square that exact samples are drawn from: nine in the data's smallest sd
+EDGE = 100_000  # data that say where the region of their modes ends
 
 
-def occupancy(dataset: dict[str, Any], samples: NDArray[Any]) -> dict[str, float]:
-    """How samples (n, 2) are shared among the modes.
+class Modes(NamedTuple):
+    """The data's modes, as samples of an energy model are counted in them."""
 
-    `occupancy_error`: total variation between the modes' shares and those they are due; samples that belong to no mode
-    count as misplaced. `modes_covered`: share of modes that hold a tenth of what they are due.
-    """
-    shares = points.shares_of_due_mass(dataset, samples)
-    due = two_d.mode_masses(dataset)
-    nowhere = 1 - float((shares * due).sum())
-    return {
-        "occupancy_error": 0.5 * (float(np.abs(shares - 1) @ due) + nowhere),
-        "modes_covered": float(np.mean(shares >= points.COVERED)),
-    }
+    dataset: dict[str, Any]
+    edge: float  # the data's density below which a place is in no mode (points.py)
+
+    def shares(self, samples: NDArray[Any]) -> NDArray[np.float64]:
+        """Of samples (n, 2), the share in each mode, and last in none: (modes + 1,)."""
+        inside = points.shares_of_due_mass(self.dataset, samples, self.edge) * two_d.mode_masses(self.dataset)
+        return np.append(inside, 1 - inside.sum())
+
+
+def modes_of(dataset: dict[str, Any], seed: int) -> Modes:
+    data = two_d.sample(dataset, EDGE, np.random.default_rng(seed))
+    return Modes(dataset, points.edge(two_d.density(dataset, data)))
+
+
+def occupancy_error(shares: NDArray[Any], of_model: NDArray[Any]) -> float:
+    """Total variation between samples' shares of the modes and the energy model's own, (modes + 1,) both."""
+    return float(0.5 * np.abs(shares - of_model).sum())
 
 
 class Chains:
@@ -81,14 +93,25 @@ def starts(dataset: dict[str, Any], n: int, spread: float, seed: int) -> dict[st
     return {ONE_MODE: mode[:n], NOISE: spread * stream.standard_normal((n, 2))}
 
 
-def along_chains(
-    chains: Chains, dataset: dict[str, Any], steps: int, looks: int
-) -> Iterator[tuple[int, float, dict[str, float]]]:
-    """(steps done, seconds, occupancy) at the start and at `looks` times in equal ratios up to `steps`."""
-    yield 0, 0.0, occupancy(dataset, chains.x.double().numpy())
+def exact_samples(energy: nn.Module, n: int, sets: int, seed: int) -> Iterator[NDArray[Any]]:
+    """`sets` sets of n samples of the energy model in the square of BOX, (n, 2) each.
+
+    A node of NODES x NODES by its share of exp(-E), and a place at random in the cell around it.
+    """
+    _, nodes = grid(BOX, NODES)
+    values = energies(energy, torch.from_numpy(nodes).float()).double()
+    shares, stream = torch.softmax(-values, 0).numpy(), np.random.default_rng(seed)
+    for _ in range(sets):
+        chosen = nodes[stream.choice(len(nodes), n, p=shares)]
+        yield chosen + 2 * BOX / NODES * stream.uniform(-0.5, 0.5, chosen.shape)
+
+
+def along_chains(chains: Chains, steps: int, looks: int) -> Iterator[tuple[int, float, NDArray[Any]]]:
+    """(steps done, seconds, places (n, 2)) at the start and at `looks` times in equal ratios up to `steps`."""
+    yield 0, 0.0, chains.x.double().numpy()
     for last in sorted({round(step) for step in np.geomspace(steps, 1, looks)}):
         chains.run(last - chains.steps)
-        yield last, chains.seconds, occupancy(dataset, chains.x.double().numpy())
+        yield last, chains.seconds, chains.x.double().numpy()
 
 
 def timed_samples(generator: Generator, n: int, batch: int, seed: int) -> tuple[float, NDArray[Any]]:
@@ -105,26 +128,30 @@ def timed_samples(generator: Generator, n: int, batch: int, seed: int) -> tuple[
 def measure(
     energy: nn.Module, generator: Generator, settings: dict[str, Any], dataset: dict[str, Any], batch: int, seed: int
 ) -> list[tuple[str, int, float, str, float]]:
-    """(sampler, step, seconds, metric, value) of one trained pair.
+    """(sampler, step, seconds, metric, value) of one trained pair: of each sampler the `occupancy_error`.
 
-    A chain's last row has its `acceptance`, and its `slowdown`: the seconds until its occupancy came within CLOSE of
-    that of as many data, over the generator's for as many samples; infinite if it never did.
+    A chain's last row has its `acceptance`, and its `slowdown`: the seconds until its occupancy's error came within
+    CLOSE of that of as many exact samples of the energy model, over the generator's for as many; infinite if it never
+    did.
     """
-    n = settings["chains"]
+    n, modes = settings["chains"], modes_of(dataset, settings["seed"])
     seconds, samples = timed_samples(generator, n, batch, seed)
-    of_data = np.random.default_rng([settings["seed"], seed])
-    fresh = [occupancy(dataset, two_d.sample(dataset, n, of_data)) for _ in range(FRESH)]
-    floor = {metric: float(np.mean([some[metric] for some in fresh])) for metric in fresh[0]}
-    rows = [(GENERATOR, 1, seconds, *item) for item in occupancy(dataset, samples).items()]
-    rows += [(DATA, 0, 0.0, *item) for item in floor.items()]
+    exact = [modes.shares(x) for x in exact_samples(energy, n, SETS, settings["seed"])]
+    of_model = np.mean(exact, 0)
+    floor = float(np.mean([occupancy_error(shares, of_model) for shares in exact]))
+
+    def error(x: NDArray[Any]) -> float:
+        return occupancy_error(modes.shares(x), of_model)
+
+    rows = [(GENERATOR, 1, seconds, ERROR, error(samples)), (EXACT, 0, 0.0, ERROR, floor)]
     for sampler, x in starts(dataset, n, settings["spread"], seed).items():
         stream = torch.Generator().manual_seed(seed)
         chains = Chains(energy, torch.from_numpy(x).float(), settings["rate"], stream)
         arrived = np.inf
-        for step, elapsed, found in along_chains(chains, dataset, settings["steps"], settings["looks"]):
-            rows += [(sampler, step, elapsed, *item) for item in found.items()]
-            close = found["occupancy_error"] <= floor["occupancy_error"] + CLOSE
-            arrived = min(arrived, elapsed) if close else arrived
+        for step, elapsed, places in along_chains(chains, settings["steps"], settings["looks"]):
+            found = error(places)
+            rows.append((sampler, step, elapsed, ERROR, found))
+            arrived = min(arrived, elapsed) if found <= floor + CLOSE else arrived
         ends = {"slowdown": arrived / seconds, "acceptance": chains.accepted / chains.steps}
         rows += [(sampler, settings["steps"], chains.seconds, *item) for item in ends.items()]
     return rows

@@ -18,16 +18,20 @@ REGION = 0.99  # of the data
 DIRECTIONS = 64  # onto which points are projected for the sliced distance
 
 
-def shares_of_due_mass(dataset: dict[str, Any], samples: Array) -> Array:
-    """Each mode's share of the samples (n, 2), over the share it is due: (modes,), all 1 for the data."""
+def edge(density_at_data: Array) -> float:
+    """The density at the edge of the densest region that holds REGION of the data, by that at data, (n,)."""
+    return float(np.quantile(density_at_data, 1 - REGION))
+
+
+def shares_of_due_mass(dataset: dict[str, Any], samples: Array, edge: float) -> Array:
+    """Each mode's share of the samples (n, 2), over the share it is due: (modes,), all REGION for the data.
+
+    A sample is of the mode of highest posterior, if D's density there is that at the `edge` of its region or more: one
+    that lies between the modes, or far off, is of none, however near it is to some mode.
+    """
     due = two_d.mode_masses(dataset)
-    found = two_d.mode(dataset, samples)
+    found = two_d.mode(dataset, samples, edge)
     return np.bincount(found[found >= 0], minlength=len(due)) / len(samples) / due
-
-
-def share_inside(density_at_samples: Array, density_at_data: Array) -> float:
-    """The share of samples where the data are denser than at all but REGION of the data: REGION for the data."""
-    return float(np.mean(density_at_samples >= np.quantile(density_at_data, 1 - REGION)))
 
 
 def wasserstein(x: Array, y: Array) -> float:
