@@ -46,14 +46,28 @@ def test_a_threshold_may_be_so_many_times_what_a_metric_is(tmp_path):
     (tmp_path / "metrics").mkdir()
     METRICS.to_csv(tmp_path / "metrics/spin.csv", index=False)
     METRICS.assign(experiment="rival", value=METRICS["value"] * 5).to_csv(tmp_path / "metrics/rival.csv", index=False)
-    tests = [a_test(threshold={"experiment": "rival", "metric": "kl", "times": times}) for times in (0.5, 0.1)]
+    tests = [
+        a_test(threshold={"experiment": "rival", "metric": "kl", "at": None, "times": times}) for times in (0.5, 0.1)
+    ]
     judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, {}, tmp_path, tmp_path / "c.csv")
     table = pd.read_csv(tmp_path / "c.csv")
     assert table["threshold"].tolist() == pytest.approx([0.5, 0.1]) and table["holds"].tolist() == [True, False]
     assert table["against"].tolist() == ["0.5 times kl of rival", "0.1 times kl of rival"]
-    of_itself = a_test(metric="modes", threshold={"experiment": "spin", "metric": "kl", "times": 4.0})
+    of_itself = a_test(metric="modes", threshold={"experiment": "spin", "metric": "kl", "at": None, "times": 4.0})
     judge({"better": {"says": "x", "figure": "measures", "tests": [of_itself]}}, {}, tmp_path, tmp_path / "c.csv")
     assert pd.read_csv(tmp_path / "c.csv")[["mean", "threshold", "holds"]].values.tolist() == [[0.75, 0.8, True]]
+
+
+def test_the_end_of_a_trace_may_be_compared_with_its_beginning(tmp_path):
+    (tmp_path / "traces").mkdir()
+    TRACE.to_csv(tmp_path / "traces/spin.csv", index=False)
+    before = {"experiment": "spin", "metric": "cosine", "at": "first", "times": 1.0}
+    tests = [a_test(metric="cosine", at="last", comparison=side, threshold=before) for side in ("at least", "at most")]
+    judge({"grows": {"says": "x", "figure": "traces", "tests": tests}}, {}, tmp_path, tmp_path / "c.csv")
+    table = pd.read_csv(tmp_path / "c.csv")
+    assert table[["mean", "threshold"]].values.tolist() == [[1.5, 0.66]] * 2
+    assert table["holds"].tolist() == [True, False]
+    assert set(table["against"]) == {"1 times cosine of spin at first"}
 
 
 def test_a_mean_over_seeds_of_which_one_could_not_be_measured_does_not_hold():

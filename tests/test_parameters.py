@@ -182,6 +182,10 @@ MISTAKES = {
         edit("experiments.four_spin_neighbour.objective.penalty_end", 0.0),
         "experiments.four_spin_neighbour.objective has a penalty_end of 0, which no ratio leads to: write 0 for both",
     ),
+    "more to be transported than is drawn": (
+        lambda rows: rows["branches"]["toy"]["evaluation"].update(samples=1000, transport=2000),
+        "branches.toy.evaluation.transport is 2000, and only 1000 samples are drawn: write at most 1000, or more",
+    ),
     "two sets for transport that would overlap": (
         edit("branches.toy.evaluation.transport", 6000),
         "branches.toy.evaluation.transport is 6000, and two sets of so many are compared: write at most 5000, half of",
@@ -251,7 +255,7 @@ MISTAKES = {
     "a claim against an experiment that is not measured": (
         edit(
             "branches.toy.claims.samples_follow_energy.tests.0.threshold",
-            {"experiment": "toy_gan", "metric": "kl", "times": 1.0},
+            {"experiment": "toy_gan", "metric": "kl", "at": None, "times": 1.0},
         ),
         "branches.toy.claims.samples_follow_energy tests metrics of 'toy_gan', of which none are made",
     ),

@@ -403,6 +403,11 @@ def _not_fresh(
     for name, plan in shown["searches"].items():
         used[f"searches.{name}.evaluation"] = (plan["evaluation"], plan["experiments"])
     for name, (chosen, of) in used.items():
+        if chosen.get("transport", 0) > chosen.get("samples", math.inf):
+            yield (
+                f"{branch}.{name}.transport is {chosen['transport']}, and only {chosen['samples']} samples are drawn: "
+                f"write at most {chosen['samples']}, or more samples"
+            )
         if 2 * chosen.get("transport", 0) > chosen.get("points", math.inf):
             most = chosen["points"] // 2
             yield (
@@ -472,9 +477,11 @@ def _untestable(
         for test in about["tests"]:
             if test["experiment"] in unknown:
                 continue
-            if not fits(test["at"]):
-                here = f"{branch}.claims.{claim} has a test at {json.dumps(test['at'])}"
-                yield f"{here}, and its figure is {about['figure']}: write at: {place}"
+            against = [test["threshold"]["at"]] if isinstance(test["threshold"], dict) else []
+            for at in {test["at"], *against}:
+                if not fits(at):
+                    here = f"{branch}.claims.{claim} has a test at {json.dumps(at)}"
+                    yield f"{here}, and its figure is {about['figure']}: write at: {place}"
             if test["seeds"] and test["seeds"] > len(rows[test["experiment"]]["seeds"]):
                 trained = len(rows[test["experiment"]]["seeds"])
                 here = f"{branch}.claims.{claim} wants {test['seeds']} seeds of '{test['experiment']}'"

@@ -161,7 +161,8 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
     """A panel of `measures`; a row is its middle and height in inches, the seeds' values and the tests."""
     finite = np.concatenate([values[np.isfinite(values)] for _, _, values, _ in rows])
     thresholds = np.concatenate([tests["threshold"].to_numpy(float) for *_, tests in rows])
-    low, end = _limits(np.concatenate([finite, thresholds]), metric)
+    # So many times a mean that is infinite is no place on an axis.
+    low, end = _limits(np.concatenate([finite, thresholds[np.isfinite(thresholds)]]), metric)
     high = end
     if any(np.isposinf(values).any() for _, _, values, _ in rows):
         # A strip on the right for what lies beyond any axis.
@@ -177,7 +178,7 @@ def _draw_measure(panel: Axes, metric: Metric, rows: Sequence[tuple[float, float
             panel.add_patch(
                 Rectangle((start, middle - 0.42 * tall), stop - start, 0.84 * tall, color=ALLOWED, zorder=-1, lw=0)
             )
-        for threshold in tests["threshold"]:
+        for threshold in filter(np.isfinite, tests["threshold"]):
             panel.plot([threshold] * 2, [middle - 0.42 * tall, middle + 0.42 * tall], color="#117755", lw=0.8)
         if len(tests):
             sign, colour = HOLDS[bool(tests["holds"].all())]

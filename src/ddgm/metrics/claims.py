@@ -59,9 +59,10 @@ def resolved(test: dict[str, Any], measured: dict[str, pd.DataFrame]) -> dict[st
     threshold = test["threshold"]
     if not isinstance(threshold, dict):
         return test | {"against": ""}
-    other, metric = threshold["experiment"], threshold["metric"]
-    mean = values_of(test | {"experiment": other, "metric": metric}, measured[other]).mean(skipna=False)
-    against = f"{threshold['times']:g} times {metric} of {other}"
+    other, metric, at = (threshold[key] for key in ("experiment", "metric", "at"))
+    mean = values_of({"experiment": other, "metric": metric, "at": at}, measured[other]).mean(skipna=False)
+    where = f" at {at}" if at != test["at"] else ""
+    against = f"{threshold['times']:g} times {metric} of {other}{where}"
     return test | {"threshold": threshold["times"] * mean, "against": against}
 
 
