@@ -329,6 +329,13 @@ def test_a_test_of_so_many_seeds_is_explained(wanted, said, tmp_path, monkeypatc
     assert ("Some tests ask for 4 seeds in the shade, and not for the mean." in notes[0]) is said
 
 
+def test_a_threshold_that_is_infinite_has_no_place_on_the_axis(tmp_path):
+    tables = metric_tables(tmp_path, ["spin"], kl_data_model=[0.1, 0.3])
+    path = write_claims(tmp_path / "claims.csv", ("spin", "kl_data_model", "", "at most", np.inf, True))
+    claims.measures("c", path, tables, TITLES, [tmp_path / "claim.png"])
+    assert (tmp_path / "claim.png").exists()
+
+
 def test_no_two_metrics_have_the_same_words_and_an_unlisted_one_has_its_own():
     words = [(metric.label, metric.meaning) for metric in METRICS.values()]
     assert len(set(words)) == len(words)

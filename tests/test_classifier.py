@@ -69,6 +69,17 @@ def test_a_shift_moves_the_whole_batch_and_leaves_black_behind():
     assert torch.equal(classifier.shifted(x, 0, stream), x)
 
 
+def test_a_shift_that_moves_digits_out_of_sight_is_refused(tmp_path, parameters):
+    arrays = [tmp_path / f"{split}.npy" for split in ("train", "test")]
+    for array in arrays:
+        np.save(array, np.zeros((40, 1, 8, 8), np.uint8))
+        pd.DataFrame({"label": np.arange(40) % 10}).to_csv(array.with_suffix(".csv"), index=False)
+    row = parameters["classifiers"]["toy_digits"] | {"batch": 20, "shift": 8}
+    with pytest.raises(UserError, match=r"^classifiers\.digits\.shift is 8, which moves a digit of 8 pixels out of"):
+        classifier.train("digits", row, *arrays, tmp_path / "judge")
+    assert not (tmp_path / "judge").exists()
+
+
 def test_images_of_odd_sides_are_halved_upwards():
     net = classifier.Classifier((1, 7, 7), [2, 4, 6], 5).eval()
     assert net(torch.zeros(2, 1, 7, 7)).shape == (2, 10)

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from conftest import DUMPER, ROOT
-from ddgm import cli, whole_file
+from ddgm import cli, record, whole_file
 
 
 @pytest.fixture
@@ -55,20 +55,32 @@ def said(capsys):
         ("sample toy_four_spin", "holds no trained model"),
         ("evaluate toy_four_spin", "holds no trained model"),
         ("draw fig3", "drawn for one experiment: write 'ddgm draw fig3 EXPERIMENT'"),
-        ("draw fig4 toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces'"),
+        ("draw fig4 toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces --branch toy'"),
         ("draw fig4_energies", "drawn for one experiment: write 'ddgm draw fig4_energies EXPERIMENT'"),
-        ("draw fig4_ordered toy_faces", "toy_faces.npz is missing: make it with 'ddgm evaluate toy_faces'"),
-        ("draw fig4_lines toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces'"),
-        ("draw fig4_curves toy_faces", "history.csv is missing: make it with 'ddgm train toy_faces'"),
-        ("draw fig4_progress toy_faces", "progress.npz is missing: make it with 'ddgm train toy_faces'"),
+        (
+            "draw fig4_ordered toy_faces",
+            "toy_faces.npz is missing: make it with 'ddgm evaluate toy_faces --branch toy'",
+        ),
+        ("draw fig4_lines toy_faces", "toy_faces.npz is missing: make it with 'ddgm sample toy_faces --branch toy'"),
+        ("draw fig4_curves toy_faces", "history.csv is missing: make it with 'ddgm train toy_faces --branch toy'"),
+        ("draw fig4_progress toy_faces", "progress.npz is missing: make it with 'ddgm train toy_faces --branch toy'"),
         ("draw fig4_landscape toy_digits", "is for data that are colour images, and those of toy_digits are digits"),
         ("draw fig3_energies toy_faces", "is for data that are digits, and those of toy_faces are colour"),
-        ("tabulate --branch toy", "toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin'"),
+        (
+            "tabulate --branch toy",
+            "toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin --branch toy'",
+        ),
         ("trace toy_two_spiral", "holds no trained model"),
         ("mix toy_two_spiral", "holds no trained model"),
         ("search toy_four_spin", "train.npy is missing: make it with 'ddgm prepare four_spin train'"),
-        ("rank planar --branch toy", "search/toy_four_spin.csv is missing: make it with 'ddgm search toy_four_spin'"),
-        ("judge --branch toy", "metrics/toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin'"),
+        (
+            "rank planar --branch toy",
+            "search/toy_four_spin.csv is missing: make it with 'ddgm search toy_four_spin --branch toy'",
+        ),
+        (
+            "judge --branch toy",
+            "metrics/toy_four_spin.csv is missing: make it with 'ddgm evaluate toy_four_spin --branch toy'",
+        ),
         (
             "trace toy_digits",
             "trace is for data that are two-dimensional, and those of toy_digits are digits: such data",
@@ -82,8 +94,13 @@ def said(capsys):
         ("draw curves toy_faces", "curves takes no name: write 'ddgm draw curves' in place of"),
         ("draw claim", "drawn of one claim: write 'ddgm draw claim CLAIM'"),
         ("draw claim mcmc_mixes --branch toy", "has no entry 'mcmc_mixes': did you mean 'mcmc_mixes_badly'?"),
-        ("draw claim mcmc_mixes_badly --branch toy", "metrics/claims.csv is missing: make it with 'ddgm judge'"),
-        ("draw fig2_extended --branch toy", "toy_four_spin.npz is missing: make it with 'ddgm sample toy_four_spin'"),
+        ("draw claim mcmc_mixes_badly --branch toy", "claims.csv is missing: make it with 'ddgm judge --branch toy'"),
+        ("draw fig4 celeba_quarter --branch paper", "make it with 'ddgm sample celeba_quarter --branch paper'"),
+        ("draw fig4 celeba_quarter", "write --branch and one of paper, toy, or its name into one figure's list"),
+        (
+            "draw fig2_extended --branch toy",
+            "toy_four_spin.npz is missing: make it with 'ddgm sample toy_four_spin --branch toy'",
+        ),
         ("train toy_four_spin --branch tiny", "there is no branch 'tiny': allowed are paper, toy"),
     ],
 )
@@ -345,6 +362,33 @@ def umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_job_whose_record_cannot_be_written_is_done_all_the_same(project, capsys):
+    assert cli.main(["prepare", "four_spin", "train"]) == 0
+    (project / "results/toy").mkdir(parents=True)
+    (project / "results/toy/provenance").write_text("in the way")
+    assert cli.main(["train", "toy_four_spin"]) == 0
+    assert "this job has no record, for results/toy/provenance" in capsys.readouterr().err
+    assert (project / "results/toy/models/toy_four_spin/weights.safetensors").exists()
+
+
+def test_a_signal_while_a_job_is_recorded_does_not_undo_it(project, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    cli.main(["prepare", "four_spin", "train"])
+    monkeypatch.setattr(record, "write", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.main(["train", "toy_four_spin"]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_who_reads_no_further_ends_a_command_quietly(project):
+    command = f"{sys.executable} -m ddgm provenance results/toy/metrics.csv; echo $? >&2"
+    done = subprocess.run(["bash", "-c", f"({command}) | true"], capture_output=True, text=True, cwd=project)
+    assert "Traceback" not in done.stderr
 
 
 def test_python_m_ddgm_is_the_console_script():

@@ -228,6 +228,19 @@ def test_an_http_mirror_is_asked_for_folder_and_file(slash, server, target):
     assert os.listdir(target.parent) == [FILE]
 
 
+@pytest.mark.parametrize("place", ["folder", "mirror"])
+def test_a_home_of_nobody_is_one_sentence(place, target):
+    row = ROW | {"folder": "~nobody_of_that_name/x"} if place == "folder" else ROW
+    with pytest.raises(UserError, match=r"is ~nobody_of_that_name/x, and nobody here has such a home: write the path"):
+        download.fetch("digits", row, FILE, target, "~nobody_of_that_name/x")
+
+
+def test_a_folder_in_the_place_of_the_file_is_one_sentence(shelf, target):
+    target.mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"^{target} is a folder, and has to be a file: move it away"):
+        download.fetch("digits", ROW, FILE, target, str(shelf))
+
+
 @pytest.mark.parametrize("tilde", [False, True])
 def test_the_users_own_folder_goes_before_every_mirror(tilde, server, shelf, target, monkeypatch):
     monkeypatch.setenv("HOME", str(shelf))

@@ -87,6 +87,18 @@ def test_the_evidence_is_what_the_figures_read(measured):
     assert str(arrays["inception_absent"]) == "not asked for"
 
 
+def test_images_of_another_size_than_was_trained_on_are_refused(arrays, image_row, tmp_path):
+    small = tmp_path / "train.npy"
+    prepared.write(ROW, small, np.zeros((20, 3, 16, 16), np.uint8))
+    train("faces", image_row, small, tmp_path / "model", tmp_path / "state" / "faces", until=None)
+    images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", None, "not asked for")
+    with pytest.raises(UserError, match=r"model was trained on 3x16x16, and .*test\.npy holds 3x32x32: train it again"):
+        images.evaluate(
+            "faces", tmp_path / "model", SETTINGS, {}, tmp_path / "known.npz", None, "not asked for", arrays["train"],
+            arrays["test"], None,
+        )  # fmt: skip
+
+
 @pytest.fixture
 def small_net(monkeypatch):
     """In Inception's place a net of 4 features, the mean colour and its spread, for which 20 images are enough."""

@@ -29,6 +29,15 @@ def test_a_file_system_without_locks_is_one_sentence(number, place, tmp_path, mo
         pass
 
 
+def test_who_is_refused_leaves_the_folder_to_who_works_in_it(tmp_path):
+    folder = tmp_path / "unpacked"
+    with stream.alone(folder, tmp_path / "train.npy"):
+        with pytest.raises(UserError, match="another process prepares"), stream.alone(folder, tmp_path / "train.npy"):
+            pass
+        assert folder.is_dir()
+    assert not folder.exists(), "where nothing is in it"
+
+
 def test_a_second_lock_is_refused_and_other_faults_stay_what_they_are(tmp_path):
     handles = [os.open(tmp_path, os.O_RDONLY) for _ in range(2)]
     assert [lock(handle, tmp_path) for handle in handles] == [True, False]

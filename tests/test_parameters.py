@@ -283,6 +283,14 @@ MISTAKES = {
         edit("branches.paper.images.others", {"celeba": "mnist"}),
         "branches.paper.images.others names 'mnist', which is no data set of colour images",
     ),
+    "another domain of another size": (
+        edit("datasets.lsun_bedroom.side", 32),
+        "branches.paper.images.others names 'lsun_bedroom' for 'celeba', with a side of 32 and 64 pixels: write one",
+    ),
+    "a classifier of nothing": (
+        lambda rows: rows["classifiers"].update(mnits=rows["classifiers"]["mnist"]),
+        "classifiers.mnits judges no data set of digits: did you mean 'mnist'?",
+    ),
     "a batch in unequal parts": (
         edit("experiments.celeba.devices", 3),
         "experiments.celeba.schedule.batch is 64, and 3 devices cannot have equal parts of it: write a multiple",
@@ -399,7 +407,14 @@ def test_a_mistake_is_one_sentence_that_says_what_to_write(mistake, parameters):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("experiments: [1\n", "is not YAML at line 2, column 1"), ("", "the file is null, and must be of type object")],
+    [
+        (
+            "title: 2024-02-30\n",
+            r"has a value that cannot be read \(day is out of range for month\): write it in quotes",
+        ),
+        ("experiments: [1\n", "is not YAML at line 2, column 1"),
+        ("", "the file is null, and must be of type object"),
+    ],
 )
 def test_a_file_that_is_no_mapping_is_refused(text, sentence, tmp_path):
     (tmp_path / "params.yaml").write_text(text)

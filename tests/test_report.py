@@ -128,6 +128,13 @@ def test_what_git_has_without_what_dvc_has_is_no_fault(report, made):
     assert 'id="trained-toy_four_spin"' not in page(report)
 
 
+@pytest.mark.parametrize("file", ["metrics/claims.csv", "metrics/toy_four_spin.csv", "metrics.csv"])
+def test_a_table_that_was_cut_off_is_one_sentence(file, report, made):
+    (made / file).write_text("")
+    with pytest.raises(UserError, match=rf"{file} cannot be read as a csv file .*: delete it, and make it again"):
+        page(report)
+
+
 def test_claims_of_an_older_version_are_refused_in_a_sentence(report, made):
     (made / "metrics/claims.csv").write_text("claim,says,holds\nfits,It fits,True\n")
     with pytest.raises(UserError, match=r"claims\.csv was made by an older version: make it again with 'snakemake res"):

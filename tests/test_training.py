@@ -873,7 +873,7 @@ def test_a_training_on_a_gpu_that_was_stopped_goes_on_as_if_it_had_not_been(kind
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_training_on_cuda_follows_the_cpus(planar_row, planar_data):
+def test_an_energy_on_cuda_starts_as_the_cpus_and_is_trained(planar_row, planar_data):
     pairs = [Pair(planar_row, planar_data, torch.device(name)) for name in ("cpu", "cuda")]
     start = [pair.energy(planar_data[None].expand(2, -1, -1).to(pair.device)).cpu() for pair in pairs]
     torch.testing.assert_close(*start, rtol=1e-4, atol=1e-4)

@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import jinja2
-import pandas as pd
 import yaml
 
 from ddgm import parameters, record
@@ -26,6 +25,7 @@ from ddgm.errors import UserError
 from ddgm.figures.metric import SIGNS
 from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
+from ddgm.reading import read_table
 from ddgm.whole_file import WRITTEN, whole_file
 from pictures import reduced, shows_photographs
 from selection import Selection
@@ -125,7 +125,7 @@ class Page:
         file = self.results / "metrics/claims.csv"
         if not file.exists():
             return None
-        tests = pd.read_csv(file)
+        tests = read_table(file, ["claim"])
         if "recipe" not in tests:
             raise UserError(f"{file} was made by an older version: make it again with 'snakemake {file}'")
         return claims(tests)
@@ -142,13 +142,14 @@ class Page:
         file = self.results / "metrics.csv"
         if not file.exists():
             return None
-        rows = pd.read_csv(file, dtype=str, keep_default_na=False)[["experiment", "metric", "seeds", "mean", "sd"]]
+        columns = ["experiment", "metric", "seeds", "mean", "sd"]
+        rows = read_table(file, columns, as_text=True)[columns]
         return Table(list(rows.columns), rows.to_numpy().tolist())
 
     def tables(self, folder: str) -> Iterator[tuple[str, Table]]:
         """The tables of a folder as they are."""
         for file in sorted((self.results / folder).glob("*.csv")):
-            rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+            rows = read_table(file, [], may_be_empty=True, as_text=True)
             yield file.stem, Table(list(rows.columns), rows.to_numpy().tolist())
 
     def data(self) -> Iterator[tuple[str, str, Table | None]]:
@@ -158,7 +159,7 @@ class Page:
             if not file.exists():
                 yield name, "", None
                 continue
-            rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+            rows = read_table(file, ["measure", "split", "value", "source"], as_text=True)
             wide = rows.pivot(index="measure", columns="split", values="value").fillna("")
             wide = wide.loc[rows["measure"].unique(), rows["split"].unique()]
             wide.insert(0, "", wide.index)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ddgm.figures.metric import SIGNS
+from ddgm.reading import read_table
 
 # What the tables show of an experiment, a column or a row each.
 PLANAR = {
@@ -116,7 +117,7 @@ def measured_experiments(rows: dict[str, dict[str, Any]], table: str, provenance
     for name, row in rows.items():
         file, about = Path(table.format(name=name)), Path(provenance.format(name=name))
         if file.exists() and about.exists():
-            values = pd.read_csv(file).pivot(index="seed", columns="metric", values="value")
+            values = read_table(file, ["seed", "metric", "value"]).pivot(index="seed", columns="metric", values="value")
             yield Measured(name, row, values, json.loads(about.read_text()))
 
 

@@ -113,6 +113,10 @@ def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, d
         raise UserError(
             f"classifiers.{name}.batch is {row['batch']}, and there are {len(images)} digits to train on: write less"
         )
+    if row["shift"] >= (side := min(images.shape[2:])):
+        raise UserError(
+            f"classifiers.{name}.shift is {row['shift']}, which moves a digit of {side} pixels out of sight: write less"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     weights, rows = {}, []

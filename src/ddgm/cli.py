@@ -41,14 +41,18 @@ def fetch(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.datasets import registry
     from ddgm.datasets.download import fetch as fetch_file
 
-    given = "params.yaml" if args.params.lstrip().startswith("{") else args.params
-    folder, mirror = parameters.place_of_files(args.dataset, given)
+    folder, mirror = parameters.place_of_files(args.dataset, file_of_parameters(args))
     if args.dataset == registry.INCEPTION["kind"]:
         row = registry.INCEPTION
     else:
         # Not given where no byte of this file depends on it (workflow/selection.py).
         row = {"folder": folder, "subset": None} | parameters.select(params, f"datasets.{args.dataset}")
     fetch_file(args.dataset, row, args.file, RAW / args.dataset / args.file, mirror)
+
+
+def file_of_parameters(args: argparse.Namespace) -> str:
+    """The parameter file that a command was given, or the project's where it was given a job's values."""
+    return "params.yaml" if args.params.lstrip().startswith("{") else args.params
 
 
 def prepare(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -142,10 +146,10 @@ def evaluate(args: argparse.Namespace, params: dict[str, Any]) -> None:
     else:
         from ddgm.metrics import images
 
-        known = existing(folder / "references" / f"{name}.npz", f"ddgm reference {name} --branch {args.branch}")
+        known = existing(folder / "references" / f"{name}.npz", f"ddgm reference {name}")
         other = settings.get("others", {}).get(name)
         # Statistics that came without the weights, by `dvc pull`, are compared with all the same.
-        weights = inception_weights(settings, fetch_them=images.known_by_inception(known))
+        weights = inception_weights(settings, images.known_by_inception(known), file_of_parameters(args))
         images.evaluate(
             args.experiment, model(args), settings, targets, known, *weights,
             *measured_on(name, params), held_out(other, params) if other else None,
@@ -158,27 +162,32 @@ def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
     refuse_kind("reference", args.dataset, args.dataset, ("images",), params)
     settings = params["branches"][args.branch]["images"]
-    weights, absent = inception_weights(settings, fetch_them=True)
+    weights, absent = inception_weights(settings, True, file_of_parameters(args))
     if absent:
         log.info(f"{args.dataset}: without Inception's distances: {absent}")
     target = RESULTS / args.branch / "references" / f"{args.dataset}.npz"
     images.reference(training_array(args.dataset), settings, target, weights, absent)
 
 
-def inception_weights(settings: dict[str, Any], fetch_them: bool = False) -> tuple[Path | None, str]:
-    """Where Inception's weights lie, verified, and fetched if asked for; or None, and why not, in one sentence."""
+def inception_weights(
+    settings: dict[str, Any], fetch_them: bool = False, file: str = "params.yaml"
+) -> tuple[Path | None, str]:
+    """Where Inception's weights lie, verified, and fetched if asked for; or None, and why not, in one sentence.
+
+    `file` is the parameter file that says which mirror has them.
+    """
     from ddgm.datasets import download, registry
 
     if not settings["inception"]:
         return None, "branches.*.images.inception is false"
-    (file,) = registry.files(registry.INCEPTION)
-    target = RAW / "inception" / file
+    (weights,) = registry.files(registry.INCEPTION)
+    target = RAW / "inception" / weights
     if not fetch_them and not target.exists():
         return None, f"{target} is missing: get it with 'snakemake {target}'"
-    _, mirror = parameters.place_of_files("inception")
+    _, mirror = parameters.place_of_files("inception", file)
     try:
         # What is in place is verified, and the network left alone.
-        download.fetch("inception", registry.INCEPTION, file, target, mirror)
+        download.fetch("inception", registry.INCEPTION, weights, target, mirror)
     except UserError as error:
         return None, str(error)
     return target, ""
@@ -293,7 +302,7 @@ def provenance(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Say where a result comes from: its job, code, parameters and inputs, and the nets behind it."""
     from ddgm.lineage import lines
 
-    print(*lines(args.result, Path("dvc.lock"), RESULTS), sep="\n")
+    print(*lines(args.result, Path("dvc.lock"), RESULTS), sep="\n", flush=True)
 
 
 def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -415,11 +424,22 @@ def note_code() -> None:
 
 
 def note_job(command: list[str], started: float) -> None:
-    """Leave the record of a job that wrote results, with how long it took."""
-    if WRITTEN:
-        from ddgm import record
+    """Leave the record of a job that wrote results, with how long it took.
 
+    What it wrote is whole by now: a record that cannot be written does not undo it, nor does a signal meanwhile.
+    """
+    if not WRITTEN:
+        return
+    from ddgm import record
+
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
         record.write(command, WRITTEN, RESULTS, time.monotonic() - started)
+    except OSError as error:
+        log.warning(f"this job has no record, for {error.filename or RESULTS} cannot be written ({error.strerror})")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def model(args: argparse.Namespace) -> Path:
@@ -449,7 +469,7 @@ def held_out(dataset: str, params: dict[str, Any]) -> Path:
 def classifier(args: argparse.Namespace, dataset: str) -> Path:
     """The folder of the classifier that judges a data set, or UserError if it has not been trained."""
     folder = RESULTS / args.branch / "classifiers" / dataset
-    existing(folder / "weights.safetensors", f"ddgm classify {dataset} --branch {args.branch}")
+    existing(folder / "weights.safetensors", f"ddgm classify {dataset}")
     return folder
 
 
@@ -464,8 +484,10 @@ def prepared(dataset: str, split: str) -> Path:
 
 
 def existing(path: Path, command: str) -> Path:
-    """The path, or UserError with the command that makes the file."""
+    """The path, or UserError with the command that makes the file, in the branch whose it is."""
     if not path.exists():
+        if path.is_relative_to(RESULTS):
+            command += f" --branch {path.relative_to(RESULTS).parts[0]}"
         raise UserError(f"{path} is missing: make it with '{command}', or let 'snakemake {path}' make all it needs")
     return path
 
@@ -572,7 +594,10 @@ def last_word(what: str, quiet: bool) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted."""
+    """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted.
+
+    Asked to end it leaves with 143, but for a training, which is run again; with 141 where nobody reads what it says.
+    """
     started = time.monotonic()
     WRITTEN.clear()
     start_log(None)
@@ -599,6 +624,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno == errno.ENOMEM:
             return last_word(f"{args.verb}: {too_little_memory(args, error)}", quiet=False)
+        if error.errno == errno.EPIPE:
+            # Who reads has heard enough; what is left must not be said again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         if error.errno not in FAULTS:
             raise
         half_made = "(what is half-made was removed, or is continued)"

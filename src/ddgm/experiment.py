@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ddgm import distributed
+from ddgm.datasets.prepared import read
 from ddgm.energy import build_energy
 from ddgm.ensemble import Ensemble
 from ddgm.errors import UserError
@@ -127,6 +128,16 @@ def describe(directory: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{directory / EXPERIMENT} is damaged: delete {directory} and train again") from None
+
+
+def refuse_other_shape(directory: Path, array: Path) -> None:
+    """UserError where the prepared data that nets are to be measured on have another shape than they learned from."""
+    trained, given = ("x".join(map(str, shape)) for shape in (describe(directory)["shape"], read(array, "r").shape[1:]))
+    if trained != given:
+        raise UserError(
+            f"{directory} was trained on {trained}, and {array} holds {given}: train it again with 'snakemake "
+            f"{directory / WEIGHTS}', or prepare the data as they were"
+        )
 
 
 def provenance(directory: Path) -> dict[str, Any]:

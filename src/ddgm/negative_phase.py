@@ -86,7 +86,8 @@ def importance_weights(energies: Tensor, samples: Tensor, row: dict[str, Any]) -
 
     With them the negative phase is an expectation under P_Θ, as Eq. 7 has it, for which the generator is the proposal:
     what it draws too often or too seldom no longer misleads the energy. p_G is read from the distance to the k-th
-    neighbour in the batch (entropy.py); a weight is cut off at `largest` times the mean (Ionides 2008).
+    neighbour in the batch (entropy.py); a weight is cut off at `largest` times the mean (Ionides 2008), before all are
+    made to add up to 1 again.
     """
     flat = samples.flatten(2)
     flat = flat - flat.mean(1, keepdim=True)

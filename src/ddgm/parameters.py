@@ -86,6 +86,9 @@ def read(source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{source} is not YAML{where}: {getattr(error, 'problem', error)}") from None
+    except ValueError as error:
+        # What looks like a date, and is none.
+        raise UserError(f"{source} has a value that cannot be read ({error}): write it in quotes") from None
 
 
 def nest(dotted: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def datasets(parameters: dict[str, Any], branch: str) -> list[str]:
 def place_of_files(dataset: str, file: str = "params.yaml") -> tuple[str | None, str | None]:
     """Where a data set's original files are looked for: its `folder`, and the mirror (DDGM_MIRROR, or `mirror`).
 
-    Both come from the parameter file in this folder: they decide where bytes come from and never which bytes, since
+    Both come from a parameter file: they decide where bytes come from and never which bytes, since
     checksums do, so that they are no parameters of a job.
     """
     parameters = (read(file) or {}) if Path(file).exists() else {}
@@ -183,7 +186,8 @@ def branch_of(parameters: dict[str, Any], experiment: str) -> str:
         if experiment in experiments(parameters, branch):
             return branch
     raise UserError(
-        f"no branch shows the experiment '{experiment}': write its name into one figure's list under branches"
+        f"no branch shows the experiment '{experiment}': write --branch and one of {', '.join(BRANCHES)}, or its name "
+        f"into one figure's list under branches"
     )
 
 
@@ -291,6 +295,10 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             if file not in registry.files(row):
                 near = nearest(file, registry.files(row))
                 yield f"datasets.{name}.subset.checksums names '{file}', which is none of its files{near}"
+    for name in parameters["classifiers"]:
+        digits = [other for other, row in datasets.items() if evidence(row) == "digits"]
+        if name not in digits:
+            yield f"classifiers.{name} judges no data set of digits{nearest(name, digits)}"
     for name, row in rows.items():
         key = f"experiments.{name}"
         if row["dataset"] not in datasets:
@@ -324,6 +332,12 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 if wanted not in datasets or evidence(datasets[wanted]) != "images":
                     here = f"branches.{branch}.images.others names '{wanted}', which is no data set of colour images"
                     yield f"{here}{nearest(wanted, [n for n, row in datasets.items() if evidence(row) == 'images'])}"
+            sides = [datasets.get(one, {}).get("side") for one in (name, other)]
+            if None not in sides and sides[0] != sides[1]:
+                yield (
+                    f"branches.{branch}.images.others names '{other}' for '{name}', with a side of {sides[1]} and "
+                    f"{sides[0]} pixels: write one side for both"
+                )
         yield from _not_fresh(f"branches.{branch}", shown, experiments(parameters, branch), rows, datasets)
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
         yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)

@@ -65,10 +65,13 @@ def require_shape(
         raise UserError(f"{path}: {name!r} has the shape {array.shape}, but ({needed}) is needed")
 
 
-def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False) -> pd.DataFrame:
-    """The csv file `path`; raises UserError if it lacks one of `columns`, or has no row though it must."""
+def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False, as_text: bool = False) -> pd.DataFrame:
+    """The csv file `path`, its numbers too `as_text` if asked for.
+
+    Raises UserError if it lacks one of `columns`, or has no row though it must.
+    """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, **({"dtype": str, "keep_default_na": False} if as_text else {}))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
     except ValueError as fault:

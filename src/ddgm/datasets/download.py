@@ -96,7 +96,7 @@ def _bring(order: Order, mirror: str | None) -> None:
     entry = order.entry
     if order.row["folder"]:
         setting = f"datasets.{order.dataset}.folder"
-        _copy(order, Path(order.row["folder"]).expanduser() / entry.file, f"the folder that {setting} names")
+        _copy(order, _at_home(order.row["folder"], setting) / entry.file, f"the folder that {setting} names")
     elif mirror and not mirror.startswith(("http://", "https://")):
         _copy(order, _directory(mirror) / entry.mirror_folder / entry.file, "the mirror")
     elif mirror:
@@ -110,10 +110,18 @@ def _bring(order: Order, mirror: str | None) -> None:
         _download(order, entry.urls)
 
 
+def _at_home(path: str, setting: str) -> Path:
+    """A path with its ~ expanded, or UserError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{setting} is {path}, and nobody here has such a home: write the path in full") from None
+
+
 def _directory(mirror: str) -> Path:
     """The directory that a mirror without http names: a plain path (~ expanded) or a file:// URL."""
     if "://" not in mirror:
-        return Path(mirror).expanduser()
+        return _at_home(mirror, "the mirror")
     url = urlsplit(mirror)
     if url.scheme != "file" or url.netloc not in ("", "localhost"):
         raise UserError(
@@ -287,9 +295,11 @@ def _faults_of_disk(target: Path) -> Iterator[None]:
             sentence = f"the disk is full: {target} could not be written; free some space on it, then run this again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             sentence = (
-                f"no permission to write {target} ({error.strerror}): "
-                f"make {target.parent} writable, or run this where you may write"
+                f"no permission to read or write {target} ({error.strerror}): "
+                f"change the mode of it, or of {target.parent}, or run this where you may write"
             )
+        elif error.errno == errno.EISDIR:
+            sentence = f"{target} is a folder, and has to be a file: move it away, then run this again"
         else:
             sentence = f"{target} could not be written ({error}): check the disk and the folder {target.parent}"
         raise UserError(sentence) from error

@@ -224,10 +224,12 @@ def alone(folder: Path, target: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         hold(handle, target)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing is in it; another's is left to it
     finally:
-        with suppress(OSError):
-            folder.rmdir()  # where nothing is in it
         os.close(handle)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from ddgm.datasets import prepared
+from ddgm.datasets import prepared, registry
 from ddgm.errors import UserError
 
 Points = NDArray[np.float64]
@@ -133,7 +133,7 @@ def prepare(row: dict, raw: Path, split: str, target: Path, workers: int = 1) ->
     There is nothing raw, and nothing to share among workers: neither is used. Raises UserError where `scale` leaves
     points outside BOX.
     """
-    splits = ("train", "test")
+    splits = registry.splits(row)
     if split not in splits:
         raise UserError(f"{row['kind']} has no split '{split}': allowed are {', '.join(splits)}")
     stream = np.random.default_rng([row["seed"], splits.index(split)])

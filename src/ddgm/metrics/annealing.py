@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ddgm.datasets.prepared import read
 from ddgm.datasets.two_d import BOX
-from ddgm.experiment import describe, load, scale_pixels
+from ddgm.experiment import describe, load, refuse_other_shape, scale_pixels
 from ddgm.metrics import density
 from ddgm.metrics.likelihood import annealed_log_partition, log_likelihood
 from ddgm.metrics.table import write
@@ -51,6 +51,7 @@ def measure(
 def evaluate(experiment: str, directory: Path, settings: dict[str, Any], target: Path, test: Path) -> None:
     """Measure every seed into one tidy table; `test` is the prepared array of held-out data."""
     row = describe(directory)["row"]
+    refuse_other_shape(directory, test)
     stored = torch.from_numpy(read(test)[: settings["data"]])
     planar = row["range"] is None
     data, limits = (stored, (-BOX, BOX)) if planar else (scale_pixels(stored, row["range"]), row["range"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddgm import classifier
 from ddgm.classifier import CLASSES, Classifier
 from ddgm.datasets import prepared
-from ddgm.experiment import describe, load, provenance, scale_pixels
+from ddgm.experiment import describe, load, provenance, refuse_other_shape, scale_pixels
 from ddgm.generator import Generator
 from ddgm.metrics import features, interpolation
 from ddgm.metrics.energies import energy_values, kinds_of_input, spread
@@ -196,6 +196,7 @@ def evaluate(
     alone: `inputs`, `input_kinds`, `gradients` and the lines that the paper names (`named*`).
     """
     row = describe(directory)["row"]
+    refuse_other_shape(directory, test)
     judge = classifier.load(judge_directory)
     digits = data(train, test, judge, settings)
     wanted = {"interpolations": (len(row["seeds"]), "rows", "steps", "C", "H", "W")}
@@ -237,6 +238,7 @@ def evaluate_metrics(
 ) -> None:
     """The tidy table alone, as for a trial of a search."""
     row = describe(directory)["row"]
+    refuse_other_shape(directory, test)
     judge = classifier.load(judge_directory)
     digits = data(train, test, judge, settings)
     rows = []

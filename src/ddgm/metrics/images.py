@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ddgm.datasets.prepared import read, source_of
 from ddgm.errors import UserError
-from ddgm.experiment import describe, load, provenance, scale_pixels
+from ddgm.experiment import describe, load, provenance, refuse_other_shape, scale_pixels
 from ddgm.metrics import features, pyramid
 from ddgm.metrics.digits import memorisation, sharpness_ratio
 from ddgm.metrics.energies import energy_values, kinds_of_input, spread
@@ -218,6 +218,7 @@ def evaluate(
     `inception_absent`. `other` is an array of another domain, if there is one. weights and absent: as of `reference`.
     """
     row = describe(directory)["row"]
+    refuse_other_shape(directory, test)
     limits, batch = row["range"], row["schedule"]["batch"]
     stored = [enough(array) for array in (train, test)]
     against = read_arrays(known, {ABSENT: ()}, others=True)
