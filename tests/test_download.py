@@ -728,7 +728,11 @@ def test_a_read_only_folder_is_named(source, shelf, server, tmp_path, monkeypatc
     wanted = place(source, CONTENT, shelf, server, monkeypatch)
     with small_disk(tmp_path / "disk", "ro") as disk:
         sentence = sentence_of(disk / FILE, wanted)
-    assert "no permission" in sentence and str(disk / FILE) in sentence and f"change the mode of it, or of {disk}" in sentence
+    assert (
+        "no permission" in sentence
+        and str(disk / FILE) in sentence
+        and f"change the mode of it, or of {disk}" in sentence
+    )
     assert server.asked == []
 
 

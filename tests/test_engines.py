@@ -64,13 +64,13 @@ outputs = {{
     "draw": [f"{{results}}/figures/{{'_'.join(words)}}.{{kind}}" for kind in ("png", "pdf")],
 }}[verb]
 shown = [key.split(".")[1] for key in params if key.endswith(".title")]
-rows = [value for key, value in params.items() if key.startswith("experiments.") and isinstance(value, dict)]
+sets = [value for key, value in params.items() if key.startswith("experiments.") and key.endswith(".dataset")]
 def place(about):
     return about["figure"] if about["figure"] in ("traces", "mixing") else "metrics"
 claims = params.get(f"branches.{{args.branch}}.claims", {{}}).values()
 tested = [f"{{results}}/{{place(about)}}/{{test['experiment']}}.csv" for about in claims for test in about["tests"]]
 claim = params.get(f"branches.{{args.branch}}.claims.{{name}}", {{"figure": ""}})
-prepared, arrays = f"data/prepared/{{name}}/train.npy", [f"data/prepared/{{row['dataset']}}/train.npy" for row in rows]
+prepared, arrays = f"data/prepared/{{name}}/train.npy", [f"data/prepared/{{one}}/train.npy" for one in sets]
 def drawn(figure):
     if figure == "sheet":
         return [prepared]
@@ -385,6 +385,21 @@ def test_a_deleted_figure_is_restored_or_drawn_alone(work):
     figure.unlink()
     assert work.makes("snakemake --cores 2 toy") == {"draw_fig2-toy", "report-toy"}
     assert work.changed() == set()
+
+
+@pytest.mark.parametrize("way", ["changed", "deleted"])
+@pytest.mark.parametrize("file", ["figures/fig2.png", "metrics/toy_four_spin.csv", "metrics.csv"])
+def test_what_verify_says_brings_a_result_back(file, way, work):
+    """Of what DVC's cache has, and of the tables that git has."""
+    path = work.path / "results/toy" / file
+    before = path.read_bytes()
+    path.unlink()
+    if way == "changed":
+        path.write_bytes(before + b"more")
+    ask = f"from pathlib import Path; from ddgm.verify import restores; print(restores(Path('results/toy/{file}')))"
+    said = work.run(f'{BIN}/python -c "{ask}"')
+    work.run(re.search("'(.*?)'", said)[1])
+    assert path.read_bytes() == before
 
 
 def test_an_edited_module_repeats_what_runs_it_and_what_imports_it(work):

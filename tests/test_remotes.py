@@ -156,6 +156,10 @@ def spoil(remote: Remote, clone: Clone, path: str) -> str:
     """Flip a bit of an output's object in a remote; the object's name."""
     locked = yaml.safe_load((clone.path / "dvc.lock").read_text())["stages"]
     (md5,) = {out["md5"] for stage in locked.values() for out in stage["outs"] if out["path"] == path}
+    return spoil_object(remote, md5)
+
+
+def spoil_object(remote: Remote, md5: str) -> str:
     name = f"{md5[:2]}/{md5[2:]}"
     if not remote.folder:
         import boto3
@@ -269,3 +273,35 @@ def test_a_half_sent_object_is_found_by_its_size(work, tmp_path):
         shutil.rmtree(remote.folder)
         said = work.run("python workflow/remote.py check", code=1)
         assert " is missing\n" in said and said.endswith("write 'dvc push' in a clone that has these files\n")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whether_a_remote_takes_what_is_pushed_is_said_beforehand(kind, work, tmp_path):
+    with kind(tmp_path / "remote") as remote:
+        remote.use(work)
+        work.run("python workflow/remote.py reach")
+        assert "as dvc.lock says" not in work.run("python workflow/remote.py check", code=1), "nothing was sent"
+        if kind is local:
+            shutil.rmtree(remote.folder)
+            remote.folder.write_text("in the way")
+    for verb, words in (("reach", "cannot be written: "), ("check", "")):
+        said = work.run(f"python workflow/remote.py {verb}", code=1)
+        assert words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_of_one_content_share_an_object_and_a_folders_object_is_a_list(kind, work, tmp_path):
+    (work.path / "folder").mkdir()
+    for name in ("one", "two", "folder/three", "folder/four"):
+        (work.path / name).write_text("the same in each" if "/" not in name else name)
+    work.run("dvc add -q one two folder")
+    with kind(tmp_path / "remote") as remote:
+        remote.use(work)
+        work.run("dvc push")
+        assert "as dvc.lock says" in work.run("python workflow/remote.py check --read")
+        shared = yaml.safe_load((work.path / "one.dvc").read_text())["outs"][0]
+        spoil_object(remote, shared["md5"])
+        said = work.run("python workflow/remote.py check --read --remove", code=1)
+        assert said.count("has content ") == 2 and "Traceback" not in said and "cannot be read" not in said
+        work.run("dvc push")
+        work.run("python workflow/remote.py check --read")

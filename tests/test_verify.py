@@ -3,13 +3,14 @@
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from conftest import DUMPER
+from conftest import DUMPER, ROOT
 from ddgm import cli, record
 from ddgm.datasets import prepared
 from ddgm.parameters import LOADER
@@ -25,6 +26,8 @@ def said(capsys):
 def project(tmp_path, monkeypatch, parameters, planar_row):
     """A model on its data, a raw file as published (by a subset's checksum), and a lock file that knows all of it."""
     monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
     row = {**parameters["experiments"]["toy_four_spin"], **planar_row, "dataset": "four_spin"}
     parameters["experiments"]["toy_four_spin"] = row
     content = b"\x1f\x8b some labels"
@@ -60,8 +63,8 @@ def test_what_is_as_recorded_matches(project, capsys):
     # The raw file, the model's row and its data, the same data as the stage knew them, and the six files of the model.
     away = "results/toy/figures/not_here.png"
     assert line == (
-        f"10 comparisons, and all match; 1 recorded files are not here, the first {away}: 'dvc checkout {away}' "
-        f"restores it, or 'dvc pull {away}'"
+        f"10 comparisons, and all match; 1 recorded files are not here, the first {away}: "
+        f"'dvc checkout --force {away}' restores it, after 'dvc fetch {away}' where it was made elsewhere"
     )
 
 
@@ -86,7 +89,7 @@ def test_where_nothing_was_made_nothing_is_said_to_match(project, capsys):
         ),
         (
             "results/toy/models/toy_four_spin/weights.safetensors",
-            "'dvc checkout results/toy/models/toy_four_spin/weights",
+            "'dvc checkout --force results/toy/models/toy_four_spin/weights",
         ),
         ("results/toy/models/toy_four_spin/history.csv", "(stage train-toy)"),
     ],

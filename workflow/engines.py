@@ -38,8 +38,8 @@ PIPELINE, LOCK, PARAMETERS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.ya
 HEADER = "# Written by `python workflow/engines.py generate` from the rules: edit them, not this file.\n"
 # What dvc.yaml follows from; and the digest of all that, with dvc.yaml itself, when the two were last seen in step.
 SOURCES = (
-    "Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "workflow/report/*", "src/**/*.py",
-    "src/**/*.csv",
+    "Snakefile", "params.yaml", "workflow/**/*.py", "workflow/**/*.smk", "workflow/report/*.rst",
+    "workflow/report/*.jinja", "src/**/*.py", "src/**/*.csv",
 )  # fmt: skip
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
 PROFILE = Path("profiles/default/config.yaml")

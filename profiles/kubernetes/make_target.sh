@@ -12,6 +12,8 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
   make setup
   source .venv/bin/activate
 fi
+# A replaced pod was killed with its Snakemake, whose lock is on the volume: nothing else works there.
+rm -rf .snakemake/locks
 dvc remote modify --local storage url "$STORAGE"
 if [ -n "${ENDPOINT:-}" ]; then
   dvc remote modify --local storage endpointurl "$ENDPOINT"
@@ -19,12 +21,20 @@ fi
 if git fetch -q origin "$BRANCH" 2>/dev/null && ! git merge-base --is-ancestor FETCH_HEAD HEAD; then
   join FETCH_HEAD
 fi
+# Whether results may go where they are to go is found out now, and not after days.
+python workflow/remote.py reach
+git push -q --dry-run origin "HEAD:refs/heads/$BRANCH"
 if [ -f dvc.lock ]; then
   # What is not in the storage is made again.
   dvc pull --quiet --allow-missing || true
 fi
-snakemake --cores all "$TARGET"
-git add dvc.lock results
+snakemake --cores all "$TARGET" &
+# A pod that is to end has half a minute: Snakemake begins nothing more, and what it trains is saved.
+trap 'kill -TERM $! && pkill -TERM -f "bin/ddgm train" || true' TERM
+wait $! || { wait $!; exit 1; }
+for made in dvc.lock results; do
+  [ ! -e $made ] || git add $made
+done
 git diff --cached --quiet || git commit -q -m "Results of $TARGET"
 dvc push
 git push -q origin "HEAD:refs/heads/$BRANCH"

@@ -280,6 +280,7 @@ def tabulate(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Hash again what lies here, and say what is not what its records say."""
+    from ddgm.verify import restores
     from ddgm.verify import verify as verify_all
 
     found = verify_all(params, RAW, PREPARED, RESULTS, Path("dvc.lock"))
@@ -288,8 +289,7 @@ def verify(args: argparse.Namespace, params: dict[str, Any]) -> None:
     for fault in faults:
         log.info(fault)
     away = [one.file for one in found if one.absent]
-    fetch = f"'dvc checkout {away[0]}' restores it, or 'dvc pull {away[0]}'" if away else ""
-    more = f"; {len(away)} recorded files are not here, the first {away[0]}: {fetch}" if away else ""
+    more = f"; {len(away)} recorded files are not here, the first {away[0]}: {restores(away[0])}" if away else ""
     if faults:
         raise UserError(f"{len(faults)} of {len(made)} comparisons do not match; each is named above{more}")
     if not found:

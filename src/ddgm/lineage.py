@@ -94,7 +94,7 @@ def told(folder: Path) -> str:
     except FileNotFoundError:
         return f"its record is not here: 'dvc pull {folder / PROVENANCE} {chosen}' fetches it"
     except json.JSONDecodeError:
-        return f"its record is damaged: 'dvc checkout {folder / PROVENANCE} {chosen}' restores it"
+        return f"its record is damaged: 'dvc checkout --force {folder / PROVENANCE} {chosen}' restores it"
     seeds = ", ".join(str(seed) for seed in settings.get("row", settings)["seeds"])
     # What records that are older than these two keys lack.
     earlier, held = about.get("earlier_code"), about.get("data_held")

@@ -6,6 +6,7 @@ with, dvc.lock, which has a checksum of every file that a finished job has read 
 """
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,6 +91,14 @@ def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str
         yield Finding(array, f"{directory} was trained on another {array} than lies here: {remake}" if other else None)
 
 
+def restores(path: Path) -> str:
+    """What brings a result back as it was recorded, in half a sentence: tables that git keeps DVC has no copy of."""
+    ignored = subprocess.run(["git", "check-ignore", "--quiet", "--", path], capture_output=True).returncode == 0
+    if ignored:
+        return f"'dvc checkout --force {path}' restores it, after 'dvc fetch {path}' where it was made elsewhere"
+    return f"'git checkout {path}' restores it if it was committed; else delete it, and 'snakemake {path}' makes it"
+
+
 def recorded_stages(lock: Path) -> dict[str, Any]:
     """What dvc.lock says of each finished job, none if there is no such file. Raises UserError for a damaged one."""
     try:
@@ -117,9 +126,11 @@ def recorded(stages: dict[str, Any], lock: Path) -> Iterator[Finding]:
             if expected is None:
                 continue
             found = checksum(path, "md5")
-            advice = f"'dvc checkout {path}' restores it" if entry in outs else f"'dvc repro {stage}' follows it"
-            fault = f"{path} has the md5 {found}, and {lock} has {expected} (stage {stage}): {advice}"
-            yield Finding(path, None if found == expected else fault)
+            if found == expected:
+                yield Finding(path, None)
+                continue
+            advice = restores(path) if entry in outs else f"'dvc repro {stage}' follows it"
+            yield Finding(path, f"{path} has the md5 {found}, and {lock} has {expected} (stage {stage}): {advice}")
 
 
 def unrecorded(stages: dict[str, Any], lock: Path, results: Path) -> Iterator[Finding]:
