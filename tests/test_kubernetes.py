@@ -1,5 +1,7 @@
 """profiles/kubernetes without a cluster: what its pod runs, against S3 on loopback and a bare git repository."""
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 import yaml
 
 import test_engines as engines
-from conftest import ROOT
+from conftest import ROOT, wait_for
 from test_engines import Clone
 from test_remotes import KEYS, S3, s3
 
@@ -25,13 +27,17 @@ class Pod:
         self.volume, self.environment = volume, environment
         volume.mkdir()
 
-    def run(self, **changed: str) -> subprocess.CompletedProcess:
+    def start(self, **changed: str) -> subprocess.Popen:
         declared = {entry["name"]: entry["value"] for entry in self.container["env"]}
-        environment = declared | self.environment | changed
-        return subprocess.run(
-            self.container["command"], cwd=self.volume, env=environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=300,
+        return subprocess.Popen(
+            self.container["command"], cwd=self.volume, env=declared | self.environment | changed, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+
+    def run(self, **changed: str) -> subprocess.CompletedProcess:
+        process = self.start(**changed)
+        said, _ = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, said)
 
 
 @pytest.fixture
@@ -75,9 +81,39 @@ def test_another_pod_fetches_what_one_has_made_and_makes_it_not_again(settings, 
     assert (tmp_path / "made").read_text() == made
 
 
-def test_a_pod_that_replaces_another_on_its_volume_goes_on(settings, tmp_path):
-    pod = Pod(tmp_path / "volume", **settings)
-    failed = pod.run(TARGET="results/toy/figures/no_such.png")
-    assert failed.returncode != 0 and "no_such" in failed.stdout
-    done = pod.run()
+def training(pod: Pod, gate: Path) -> subprocess.Popen:
+    """A pod that makes a model, once its training is half-way: until the gate is there it gets no further."""
+    model = "results/toy/models/toy_four_spin/weights.safetensors"
+    started = pod.start(TARGET=model, PAUSE=f"train:{gate}")
+    wait_for(gate.with_suffix(".waiting").exists, started)
+    return started
+
+
+def test_a_pod_that_replaces_one_killed_in_a_training_on_its_volume_goes_on(settings, tmp_path):
+    pod, gate = Pod(tmp_path / "volume", **settings), tmp_path / "gate"
+    killed = training(pod, gate)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert any((tmp_path / "volume/project/.snakemake/locks").iterdir())
+    gate.touch()
+    done = pod.run(TARGET="results/toy/models/toy_four_spin/weights.safetensors")
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_pod_that_is_to_end_asks_its_training_to_end(settings, tmp_path):
+    """Its first process alone is asked, as Kubernetes does it."""
+    pod = Pod(tmp_path / "volume", **settings)
+    asked = training(pod, tmp_path / "gate")
+    process = int((tmp_path / "gate.waiting").read_text())
+    os.kill(asked.pid, signal.SIGTERM)
+    said, _ = asked.communicate(timeout=60)
+    assert asked.returncode == 1, said[-3000:]
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_pod_whose_storage_takes_nothing_says_so_before_it_makes_anything(settings, tmp_path):
+    pod = Pod(tmp_path / "volume", **settings)
+    refused = pod.run(STORAGE="s3://no-such-bucket/results")
+    assert refused.returncode == 1 and "the remote cannot be written: " in refused.stdout, refused.stdout[-3000:]
+    assert not (tmp_path / "made").exists()

@@ -30,7 +30,7 @@ if [ -f dvc.lock ]; then
 fi
 snakemake --cores all "$TARGET" &
 # A pod that is to end has half a minute: Snakemake begins nothing more, and what it trains is saved.
-trap 'kill -TERM $! && pkill -TERM -f "bin/ddgm train" || true' TERM
+trap 'kill -TERM $! && pkill -TERM -s 0 -f "bin/ddgm train" || true' TERM
 wait $! || { wait $!; exit 1; }
 for made in dvc.lock results; do
   [ ! -e $made ] || git add $made
