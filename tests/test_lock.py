@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import platform
 
 import pytest
 
@@ -36,6 +37,30 @@ def test_who_is_refused_leaves_the_folder_to_who_works_in_it(tmp_path):
             pass
         assert folder.is_dir()
     assert not folder.exists(), "where nothing is in it"
+
+
+@pytest.mark.parametrize(
+    ("holder", "sentence"),
+    [
+        ("", "process {pid} is training x already: wait for it, or stop it with 'kill {pid}'"),
+        ("far", "process {pid} on far is training x already: wait for it, or stop it with 'ssh far kill {pid}'"),
+        ("far,17", "process {pid} on far is training x already: wait for it, or stop it with 'scancel 17'"),
+    ],
+)
+def test_a_trainer_is_named_with_what_stops_it_where_it_runs(holder, sentence, tmp_path, monkeypatch):
+    host, _, job = holder.partition(",")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delenv("SLURM_JOB_ID", raising=False)
+        if host:
+            elsewhere.setattr(platform, "node", lambda: host)
+        if job:
+            elsewhere.setenv("SLURM_JOB_ID", job)
+        first = only_trainer(tmp_path / "x")
+        first.__enter__()
+    with pytest.raises(UserError) as refused, only_trainer(tmp_path / "x"):
+        pass
+    assert str(refused.value) == sentence.format(pid=os.getpid())
+    first.__exit__(None, None, None)
 
 
 def test_a_second_lock_is_refused_and_other_faults_stay_what_they_are(tmp_path):

@@ -74,5 +74,12 @@ def test_another_domain_for_one_data_set_measures_no_other_again(dataset, again,
     ("dataset", "cores", "workers"),
     [("celeba", 16, 16), ("celeba", None, 8), ("mnist", 16, 1), ("four_spin", 16, 1), ("toy_faces", 16, 1)],
 )
-def test_photographs_are_prepared_on_all_cores_or_on_eight_of_a_cluster(dataset, cores, workers, select):
+def test_photographs_are_prepared_on_all_cores_or_on_eight_of_a_cluster(dataset, cores, workers, select, monkeypatch):
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     assert select().workers(cores)(of(dataset=dataset)) == workers
+
+
+def test_in_a_job_of_slurm_photographs_are_prepared_on_the_cores_that_it_has(select, monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert select().workers(64)(of(dataset="celeba")) == 8
+    assert select().workers(64)(of(dataset="mnist")) == 1

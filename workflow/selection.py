@@ -6,6 +6,7 @@ A function that a rule calls at once returns the function of wildcards that Snak
 import ast
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -143,12 +144,14 @@ class Selection:
     def workers(self, cores: int | None) -> Callable[[Any], int]:
         """The processes that prepare a split: all cores where photographs are decoded, one for anything else.
 
-        `cores` is None on a cluster, where a job asks for 8.
+        `cores` is None on a cluster, where a job asks for 8; in that job they are those that Slurm has given it, which
+        may be fewer than it sees.
         """
 
         def chosen(wildcards: Any) -> int:
             row = self.value(f"datasets.{wildcards.dataset}")
-            return (cores or 8) if "side" in row and not row["draw"] else 1
+            given = int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
+            return (given or cores or 8) if "side" in row and not row["draw"] else 1
 
         return chosen
 

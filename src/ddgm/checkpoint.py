@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,11 +100,15 @@ def only_trainer(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock").open("a+") as handle:
         if not lock(handle.fileno(), path.parent):
             handle.seek(0)
-            process = handle.read().strip()
+            process, host, job = f"{handle.read().strip()},,".split(",")[:3]
+            where = "" if host == platform.node() else f" on {host}"
+            stop = f"kill {process}" if not where else f"ssh {host} kill {process}"
             raise UserError(
-                f"process {process} is training {path.stem} already: wait for it, or stop it with 'kill {process}'"
+                f"process {process}{where} is training {path.stem} already: wait for it, or stop it with "
+                f"'{f'scancel {job}' if job else stop}'"
             )
         handle.truncate(0)
-        handle.write(f"{os.getpid()}\n")
+        # A folder that several nodes see: of the process, its node and its job of Slurm.
+        handle.write(f"{os.getpid()},{platform.node()},{os.environ.get('SLURM_JOB_ID', '')}\n")
         handle.flush()
         yield
