@@ -82,6 +82,17 @@ def test_numbers_have_error_bars_and_an_infinite_one_is_counted(report, made):
     assert "0.500 ± 0.354" in text and "∞ in 1 of 2" in text
 
 
+def test_the_classifiers_that_judge_stand_with_their_accuracy(report, made):
+    folder = made / "classifiers/toy_digits"
+    folder.mkdir(parents=True)
+    assert "judge digits" not in page(report)
+    (folder / "accuracy.csv").write_text(
+        "classifier,seed,metric,value\ntoy_digits,0,accuracy,0.96\ntoy_digits,1,accuracy,0.98\n"
+    )
+    text = page(report)
+    assert "The classifiers that judge digits" in text and "0.970 ± 0.014" in text and "0.9600" in text
+
+
 def test_what_is_missing_is_named_with_the_command_that_makes_it(report, made):
     text = page(report)
     assert "<code>snakemake --cores 2 results/toy/figures/fig1.png</code>" in text

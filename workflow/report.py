@@ -29,7 +29,7 @@ from ddgm.reading import read_table
 from ddgm.whole_file import WRITTEN, whole_file
 from pictures import reduced, shows_photographs
 from selection import Selection
-from tables import Measured, Table, claims, digits, images, measured_experiments, planar, took
+from tables import Measured, Table, claims, digits, images, measured_experiments, over_seeds, planar, took
 
 HERE = Path(__file__).parent / "report"
 PAGES = jinja2.Environment(
@@ -151,6 +151,14 @@ class Page:
         for file in sorted((self.results / folder).glob("*.csv")):
             rows = read_table(file, [], may_be_empty=True, as_text=True)
             yield file.stem, Table(list(rows.columns), rows.to_numpy().tolist())
+
+    def judges(self) -> Table | None:
+        """How many test digits the classifiers tell right that judge samples: the first seed's judges."""
+        rows = []
+        for file in sorted(self.results.glob("classifiers/*/accuracy.csv")):
+            accuracy = read_table(file, ["seed", "value"])["value"]
+            rows.append([f"`{file.parent.name}`", f"{len(accuracy)}", over_seeds(accuracy), f"{accuracy.iloc[0]:.4f}"])
+        return Table(["classifier of", "seeds", "accuracy", "of the one that judges"], rows) if rows else None
 
     def data(self) -> Iterator[tuple[str, str, Table | None]]:
         """What each data set holds: a row a measure, a column a split."""

@@ -366,7 +366,7 @@ class Selection:
         of_experiments = [file for pattern in patterns for file in self.shown("all", pattern)(wildcards)]
         sets = parameters.datasets(self.config, wildcards.branch)
         judged = [name for name in self.config["classifiers"] if name in sets]
-        records = ("provenance.json", "classifier.json")
+        records = ("provenance.json", "classifier.json", "accuracy.csv")
         judges = [f"results/{wildcards.branch}/classifiers/{name}/{file}" for name in judged for file in records]
         return [*self.everything(wildcards.branch), *of_experiments, *judges]
 
