@@ -60,10 +60,11 @@ def project(tmp_path, monkeypatch, parameters, planar_row):
 def test_what_is_as_recorded_matches(project, capsys):
     assert cli.main(["verify"]) == 0
     (line,) = said(capsys)
-    # The raw file, the model's row and its data, the same data as the stage knew them, and the six files of the model.
+    # The raw file, the array with its index and faults, the model's row and its data, the same data as the stage knew
+    # them, and the six files of the model.
     away = "results/toy/figures/not_here.png"
     assert line == (
-        f"10 comparisons, and all match; 1 recorded files are not here, the first {away}: "
+        f"13 comparisons, and all match; 1 recorded files are not here, the first {away}: "
         f"'dvc checkout --force {away}' restores it, after 'dvc fetch {away}' where it was made elsewhere"
     )
 
@@ -91,6 +92,10 @@ def test_where_nothing_was_made_nothing_is_said_to_match(project, capsys):
             "results/toy/models/toy_four_spin/weights.safetensors",
             "'dvc checkout --force results/toy/models/toy_four_spin/weights",
         ),
+        (
+            "data/prepared/four_spin/train.csv",
+            "is not what data/prepared/four_spin/train.json says: delete it, and make",
+        ),
         ("results/toy/models/toy_four_spin/history.csv", "(stage train-toy)"),
     ],
 )
@@ -103,9 +108,9 @@ def test_a_changed_byte_is_named_with_what_to_type(change, sentence, project, ca
     *faults, total = said(capsys)
     assert any(sentence in fault for fault in faults)
     # Data are the stage's too, which would be run again.
-    assert len(faults) == (2 if change.startswith("data/prepared") else 1)
+    assert len(faults) == {"data/prepared/four_spin/train.npy": 3}.get(change, 1)
     assert len(faults) == 1 or any("'dvc repro train-toy' follows it" in fault for fault in faults)
-    count = f"ddgm: {len(faults)} of 10 comparisons do not match; each is named above; 1 recorded files are not here"
+    count = f"ddgm: {len(faults)} of 13 comparisons do not match; each is named above; 1 recorded files are not here"
     assert total.startswith(count)
 
 
@@ -140,7 +145,7 @@ def test_without_a_lock_results_are_compared_with_the_records_of_their_jobs(proj
     model = Path("results/toy/models/toy_four_spin")
     record.write(["ddgm", "train", "toy_four_spin"], list(model.iterdir()), Path("results"), 1.0)
     assert cli.main(["verify"]) == 0
-    assert said(capsys)[-1] == "9 comparisons, and all match"
+    assert said(capsys)[-1] == "12 comparisons, and all match"
     with (model / "weights.safetensors").open("ab") as file:
         file.write(b"!")
     assert cli.main(["verify"]) == 1

@@ -17,6 +17,7 @@ from ddgm import parameters, record
 from ddgm.checkpoint import differences
 from ddgm.classifier import CLASSIFIER
 from ddgm.datasets import registry
+from ddgm.datasets.prepared import digest, read_sheet
 from ddgm.datasets.verify import Order, WrongFileError
 from ddgm.datasets.verify import verify as verify_file
 from ddgm.errors import UserError
@@ -50,6 +51,23 @@ def raw_files(params: dict[str, Any], raw: Path) -> Iterator[Finding]:
                     yield Finding(path, None)
                 except WrongFileError as error:
                     yield Finding(path, str(error))
+
+
+def prepared_files(prepared: Path) -> Iterator[Finding]:
+    """Prepared arrays, their indices and tables of faults, against the sheet beside them."""
+    for sheet in sorted(prepared.glob("*/*.json")):
+        array = sheet.with_suffix(".npy")
+        remake = f"delete it, and make it again with 'snakemake {array}'"
+        try:
+            files = read_sheet(array).get("files", {})
+        except UserError as error:
+            yield Finding(sheet, str(error))
+            continue
+        for name, known in files.items():
+            path = sheet.with_name(name)
+            if path.is_file():
+                other = digest(path) != known
+                yield Finding(path, f"{path} is not what {sheet} says: {remake}" if other else None)
 
 
 # Of each kind of trained net: its folder under a branch, the file of its row, and params.yaml's section.
@@ -160,6 +178,7 @@ def verify(params: dict[str, Any], raw: Path, prepared: Path, results: Path, loc
     stages = recorded_stages(lock)
     return [
         *raw_files(params, raw),
+        *prepared_files(prepared),
         *nets(params, results, prepared),
         *recorded(stages, lock),
         *unrecorded(stages, lock, results),

@@ -3,12 +3,14 @@
     {split}.npy           the examples; pictures are uint8 (N, C, H, W), points float32 (N, 2)
     {split}.csv           a line an example: position, key (its name in the original files), split, and labels
     {split}_faults.csv    a line an entry with something wrong: position (empty if left out), key, fault, detail
-    {split}.json          data set, split, source ("subset: ..." where it is one), checksums, counts, parameters
+    {split}.json          data set, split, source ("subset: ..." where it is one), checksums of the raw files and of the
+                          other three, counts, parameters
 
 The same raw files and parameters give the same bytes in all four.
 """
 
 import csv
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,7 +90,8 @@ def write(
         extra = values if columns else ((),) * len(array)
         write_table(index, index_columns(columns), ((*line, *more) for line, more in zip(lines, extra, strict=True)))
         write_table(faults, FAULT_COLUMNS, ())
-        write_sheet(sheet, row, split, array.shape, array.dtype, entries=len(array), faults={})
+        written = digest(array_path), digest(index), digest(faults)
+        write_sheet(sheet, row, split, written, array.shape, array.dtype, entries=len(array), faults={})
 
 
 def index_columns(more: Sequence[str] = ()) -> tuple[str, ...]:
@@ -103,21 +106,32 @@ def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -
         table.writerows(lines)
 
 
+def digest(path: Path) -> str:
+    """A file's checksum as a sheet has it."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def write_sheet(
     path: Path,
     row: dict[str, Any],
     split: Split,
+    written: tuple[str, str, str],
     shape: Sequence[int],
     dtype: Any,
     entries: int,
     faults: dict[str, int],
 ) -> None:
-    """What a split is and where it comes from; `entries` were read, `faults` counts them by fault."""
+    """What a split is and where it comes from; `entries` were read, `faults` counts them by fault.
+
+    `written` are the digests of its array, its index and its table of faults.
+    """
     facts = {
         "dataset": split.dataset,
         "split": split.name,
         "source": registry.source(row),
         "checksums": registry.checksums(row, split.name),
+        "files": dict(zip((file.name for file in split.files), written, strict=False)),
         "shape": list(shape),
         "dtype": str(np.dtype(dtype)),
         "entries": entries,

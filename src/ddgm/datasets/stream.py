@@ -30,7 +30,7 @@ from simplejpeg import __version__ as simplejpeg_version
 
 from ddgm.datasets import images
 from ddgm.datasets.images import UnusableError, develop
-from ddgm.datasets.prepared import FAULT_COLUMNS, Split, index_columns, write_sheet, write_table
+from ddgm.datasets.prepared import FAULT_COLUMNS, Split, digest, index_columns, write_sheet, write_table
 from ddgm.datasets.registry import checksums
 from ddgm.errors import UserError
 from ddgm.lock import lock
@@ -391,13 +391,15 @@ class Partial:
         self.array.flush()
         # Now, and not between the renames, where an interruption costs everything: it takes minutes for gigabytes.
         os.fsync(self.array.fileno())
+        of_array = digest(self.array_path)
         faults: Counter[str] = Counter()
         repeats = self.repeats()
         with self.split.whole() as (array, index, faults_path, sheet):
             write_table(index, index_columns(), self.index_lines())
             write_table(faults_path, FAULT_COLUMNS, self.fault_lines(repeats, faults))
             shape = (self.pictures, *self.shape)
-            write_sheet(sheet, self.row, self.split, shape, np.uint8, self.done, dict(faults))
+            written = of_array, digest(index), digest(faults_path)
+            write_sheet(sheet, self.row, self.split, written, shape, np.uint8, self.done, dict(faults))
             self.array_path.replace(array)
         self.forget()
 
