@@ -172,17 +172,17 @@ def test_states_are_removed_by_the_first_process_alone(image_row, array, tmp_pat
     [
         (
             {"schedule.batch": 9},
-            r"^x: schedule\.batch is 9, and 2 processes cannot have equal parts of it: write a mult",
+            r"^experiments\.x\.schedule\.batch is 9, and 2 processes cannot have equal parts of it: write a mult",
         ),
-        ({"entropy": {**NEIGHBOURS, "references": 33}}, r"^x: entropy\.references is 33, and 2 processes cannot have"),
-        ({"negative": {"kind": "persistent"}}, r"^x: its negative phase looks at the whole batch, and is for one proc"),
+        ({"entropy": {**NEIGHBOURS, "references": 33}}, r"^experiments\.x\.entropy\.references is 33, and 2 processes"),
+        ({"negative": {"kind": "persistent"}}, r"^experiments\.x\.negative looks at the whole batch, and is for one"),
         (
             {"energy.noise": 0.3},
-            r"^x: energy\.noise is 0\.3, and 2 processes .* write energy\.noise: 0\.0, or devices: 1$",
+            r"^experiments\.x\.energy\.noise is 0\.3, and 2 processes .* write 0\.0, or devices: 1$",
         ),
         (
             {"generator.noise": 0.1},
-            r"^x: generator\.noise is 0\.1, and 2 processes would .* write generator\.noise: 0\.0",
+            r"^experiments\.x\.generator\.noise is 0\.1, and 2 processes would .* write 0\.0",
         ),
     ],
 )

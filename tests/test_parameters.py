@@ -293,19 +293,19 @@ MISTAKES = {
     ),
     "a batch in unequal parts": (
         edit("experiments.celeba.devices", 3),
-        "experiments.celeba.schedule.batch is 64, and 3 devices cannot have equal parts of it: write a multiple",
+        "experiments.celeba.schedule.batch is 64, and 3 processes cannot have equal parts of it: write a multiple",
     ),
     "references in unequal parts": (
         lambda rows: [edit(f"{DIGITS}.{key}", value)(rows) for key, value in UNEQUAL.items()],
-        f"{DIGITS}.entropy.references is 33, and 2 devices cannot have equal parts of it: write a multiple",
+        f"{DIGITS}.entropy.references is 33, and 2 processes cannot have equal parts of it: write a multiple",
     ),
     "importance weights of a part of the batch": (
         edit("experiments.four_spin_neighbour.devices", 2),
-        "experiments.four_spin_neighbour.devices is 2, and its negative phase is for one: write 1",
+        "experiments.four_spin_neighbour.negative looks at the whole batch, and is for one process, not 2: write",
     ),
     "noise on several devices": (
         edit(f"{DIGITS}.devices", 2),
-        f"{DIGITS}.energy.noise is 0.1, and 2 devices would draw other noise than one does: write 0.0, or devices: 1",
+        f"{DIGITS}.energy.noise is 0.1, and 2 processes would draw other noise than one does: write 0.0, or",
     ),
     "white below black": (
         edit("experiments.mnist.range", [1.0, 0.0]),

@@ -392,21 +392,27 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             f"{key}.deterministic is true and its negatives are drawn by quadrature, which PyTorch does not "
             f"repeat on a GPU: write device: cpu, or deterministic: false"
         )
-    if row["devices"] > 1:
-        for part, shared in (("schedule", "batch"), ("entropy", "references")):
-            if (drawn := row[part].get(shared, 0)) % row["devices"]:
-                yield (
-                    f"{key}.{part}.{shared} is {drawn}, and {row['devices']} devices cannot have equal parts of "
-                    f"it: write a multiple"
-                )
-        if negative["kind"] != "generator" or negative["importance"]:
-            yield f"{key}.devices is {row['devices']}, and its negative phase is for one: write 1"
-        for net in ("energy", "generator"):
-            if noise := row[net].get("noise", 0):
-                yield (
-                    f"{key}.{net}.noise is {noise}, and {row['devices']} devices would draw other noise than one "
-                    f"does: write 0.0, or devices: 1"
-                )
+    yield from unshareable(key, row, row["devices"])
+
+
+def unshareable(key: str, row: dict[str, Any], count: int) -> Iterator[str]:
+    """Why `count` processes cannot train an experiment, which stands at `key`, together, a sentence each."""
+    if count == 1:
+        return
+    for part, shared in (("schedule", "batch"), ("entropy", "references")):
+        if (drawn := row[part].get(shared, 0)) % count:
+            yield (
+                f"{key}.{part}.{shared} is {drawn}, and {count} processes cannot have equal parts of it: write a "
+                f"multiple"
+            )
+    if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
+        yield f"{key}.negative looks at the whole batch, and is for one process, not {count}: write devices: 1"
+    for net in ("energy", "generator"):
+        if noise := row[net].get("noise", 0):
+            yield (
+                f"{key}.{net}.noise is {noise}, and {count} processes would draw other noise than one does: write 0.0, "
+                f"or devices: 1"
+            )
 
 
 def _not_fresh(

@@ -32,6 +32,7 @@ from ddgm.experiment import (
     to_pixels,
 )
 from ddgm.pair import COLUMNS, HEALTH, Pair
+from ddgm.parameters import unshareable
 from ddgm.progress import Progress, log
 from ddgm.whole_file import all_or_none, whole_file
 
@@ -50,25 +51,8 @@ def choose_arithmetic(row: dict[str, Any]) -> None:
 
 def refuse_processes(name: str, row: dict[str, Any]) -> None:
     """UserError where an experiment cannot be shared by as many processes as there are."""
-    count = distributed.processes()
-    if count == 1:
-        return
-    for key, shared in (("schedule", "batch"), ("entropy", "references")):
-        if (drawn := row[key].get(shared, 0)) % count:
-            raise UserError(
-                f"{name}: {key}.{shared} is {drawn}, and {count} processes cannot have equal parts of it: write a "
-                f"multiple"
-            )
-    if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
-        raise UserError(
-            f"{name}: its negative phase looks at the whole batch, and is for one process: write devices: 1"
-        )
-    for net in ("energy", "generator"):
-        if noise := row[net].get("noise", 0):
-            raise UserError(
-                f"{name}: {net}.noise is {noise}, and {count} processes would draw other noise than one does: write "
-                f"{net}.noise: 0.0, or devices: 1"
-            )
+    for sentence in unshareable(f"experiments.{name}", row, distributed.processes()):
+        raise UserError(sentence)
 
 
 class Run:
