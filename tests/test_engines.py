@@ -206,7 +206,9 @@ def environment(tmp_path_factory) -> dict[str, str]:
     (home / "bin").mkdir()
     (home / "bin/ddgm").write_text(STAND_IN)
     (home / "bin/ddgm").chmod(0o755)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "DDGM_", "SNAKEMAKE_"))}
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "DDGM_", "SNAKEMAKE_", "SLURM_"))
+    }
     return inherited | {
         "PATH": f"{home / 'bin'}:{BIN}:{os.environ['PATH']}",
         "HOME": str(home),

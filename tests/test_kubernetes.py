@@ -1,8 +1,10 @@
 """profiles/kubernetes without a cluster: what its pod runs, against S3 on loopback and a bare git repository."""
 
 import os
+import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,13 +102,18 @@ def test_a_pod_that_replaces_one_killed_in_a_training_on_its_volume_goes_on(sett
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.skipif(not shutil.which("pkill"), reason="needs pkill: apt-get install procps")
 def test_a_pod_that_is_to_end_asks_its_training_to_end(settings, tmp_path):
     """Its first process alone is asked, as Kubernetes does it."""
     pod = Pod(tmp_path / "volume", **settings)
     asked = training(pod, tmp_path / "gate")
     process = int((tmp_path / "gate.waiting").read_text())
-    os.kill(asked.pid, signal.SIGTERM)
-    said, _ = asked.communicate(timeout=60)
+    try:
+        os.kill(asked.pid, signal.SIGTERM)
+        said, _ = asked.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(asked.pid, signal.SIGKILL)
     assert asked.returncode == 1, said[-3000:]
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)

@@ -910,7 +910,9 @@ except UserError as error:
 
 def start_trainer(row, array, folder, minutes):
     command = [sys.executable, "-c", TRAIN, json.dumps(row), str(array), str(folder), str(minutes)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    # Within a job of Slurm a second trainer would be told of that.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment | {"OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -206,7 +206,7 @@ def test_after_kill_9_the_living_training_is_not_joined_by_a_second(source, tmp_
     lock = clone.path / "results/toy/state/toy_four_spin.lock"
     with started(clone, command) as snakemake:
         wait_for(lambda: lock.exists() and lock.read_text().strip())
-        trainer = int(lock.read_text())
+        trainer = int(lock.read_text().split(",")[0])
         try:
             os.kill(trainer, signal.SIGSTOP)  # so that it cannot be done before the second comes
             snakemake.kill()

@@ -18,6 +18,7 @@ from ddgm import parameters
 from ddgm.datasets import registry
 from ddgm.errors import UserError
 from ddgm.figures.registry import FIGURES, FILES, Figure, showing
+from ddgm.row import untitled
 
 SOURCE = Path("src")
 
@@ -88,7 +89,7 @@ class Selection:
     def training_keys(self, wildcards: Any) -> list[str]:
         """The dotted keys of an experiment's row that its training depends on."""
         name = wildcards.experiment
-        return [f"experiments.{name}.{key}" for key in parameters.trained(self.experiment(name))]
+        return [f"experiments.{name}.{key}" for key in untitled(self.experiment(name))]
 
     def pick_training(self, wildcards: Any) -> str:
         """As `pick`, for a training: another title does not repeat it."""

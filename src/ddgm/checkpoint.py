@@ -16,6 +16,7 @@ from ddgm import distributed
 from ddgm.errors import UserError, out_of_memory
 from ddgm.lock import lock
 from ddgm.progress import log
+from ddgm.row import untitled
 from ddgm.whole_file import whole_file
 
 
@@ -67,7 +68,11 @@ def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
             log.warning(f"{path} cannot be read as a checkpoint: the one before it is tried")
             broken = path
             continue
-        for key, old, new in differences(saved["parameters"], parameters):
+        before = saved["parameters"]
+        if "row" in before:
+            # An older version's has the title too.
+            before = before | {"row": untitled(before["row"])}
+        for key, old, new in differences(before, parameters):
             raise UserError(
                 f"{path} was made with {key} = {old}, and now it is {new}: write the old value back to go on with it, "
                 f"or delete {folder} (or write --restart) to start again"
@@ -101,7 +106,7 @@ def only_trainer(path: Path) -> Iterator[None]:
         if not lock(handle.fileno(), path.parent):
             handle.seek(0)
             process, host, job = f"{handle.read().strip()},,".split(",")[:3]
-            where = "" if host == platform.node() else f" on {host}"
+            where = "" if host in ("", platform.node()) else f" on {host}"
             stop = f"kill {process}" if not where else f"ssh {host} kill {process}"
             raise UserError(
                 f"process {process}{where} is training {path.stem} already: wait for it, or stop it with "

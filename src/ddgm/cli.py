@@ -79,7 +79,7 @@ def describe(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def train(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train the energy and the generator of an experiment, all its seeds."""
-    row = parameters.trained(parameters.select(params, f"experiments.{args.experiment}"))
+    row = parameters.select(params, f"experiments.{args.experiment}")
     array = training_array(row["dataset"])
     from ddgm import device, training
 
@@ -238,7 +238,7 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Train and measure an experiment in many versions, drawn at random: a row for each."""
     from ddgm.search import search as search_all
 
-    row = parameters.trained(parameters.select(params, f"experiments.{args.experiment}"))
+    row = parameters.select(params, f"experiments.{args.experiment}")
     dataset = parameters.select(params, f"datasets.{row['dataset']}")
     name = parameters.search_of(params, args.branch, args.experiment)
     plan = params["branches"][args.branch]["searches"][name]
@@ -302,7 +302,12 @@ def provenance(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Say where a result comes from: its job, code, parameters and inputs, and the nets behind it."""
     from ddgm.lineage import lines
 
-    print(*lines(args.result, Path("dvc.lock"), RESULTS), sep="\n", flush=True)
+    try:
+        print(*lines(args.result, Path("dvc.lock"), RESULTS), sep="\n", flush=True)
+    except BrokenPipeError:
+        # Who reads has heard enough; what is left must not be said again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def draw(args: argparse.Namespace, params: dict[str, Any]) -> None:
@@ -624,10 +629,6 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno == errno.ENOMEM:
             return last_word(f"{args.verb}: {too_little_memory(args, error)}", quiet=False)
-        if error.errno == errno.EPIPE:
-            # Who reads has heard enough; what is left must not be said again at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
         if error.errno not in FAULTS:
             raise
         half_made = "(what is half-made was removed, or is continued)"

@@ -14,6 +14,7 @@ import yaml
 
 from ddgm.datasets import registry
 from ddgm.errors import UserError
+from ddgm.row import unshareable
 
 # libyaml's is ten times as fast.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -120,11 +121,6 @@ def experiments(parameters: dict[str, Any], branch: str) -> list[str]:
     """The experiments of a branch, in the order of its figures and then of what is compared, each once."""
     rows = select(parameters, f"branches.{branch}")
     return list(dict.fromkeys(name for shown in SHOWN for name in rows[shown]))
-
-
-def trained(row: dict[str, Any]) -> dict[str, Any]:
-    """What of an experiment's row its training depends on: all but the title, which pages and figures show."""
-    return {key: value for key, value in row.items() if key != "title"}
 
 
 def datasets(parameters: dict[str, Any], branch: str) -> list[str]:
@@ -393,26 +389,6 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             f"repeat on a GPU: write device: cpu, or deterministic: false"
         )
     yield from unshareable(key, row, row["devices"])
-
-
-def unshareable(key: str, row: dict[str, Any], count: int) -> Iterator[str]:
-    """Why `count` processes cannot train an experiment, which stands at `key`, together, a sentence each."""
-    if count == 1:
-        return
-    for part, shared in (("schedule", "batch"), ("entropy", "references")):
-        if (drawn := row[part].get(shared, 0)) % count:
-            yield (
-                f"{key}.{part}.{shared} is {drawn}, and {count} processes cannot have equal parts of it: write a "
-                f"multiple"
-            )
-    if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
-        yield f"{key}.negative looks at the whole batch, and is for one process, not {count}: write devices: 1"
-    for net in ("energy", "generator"):
-        if noise := row[net].get("noise", 0):
-            yield (
-                f"{key}.{net}.noise is {noise}, and {count} processes would draw other noise than one does: write 0.0, "
-                f"or devices: 1"
-            )
 
 
 def _not_fresh(

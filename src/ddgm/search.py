@@ -22,6 +22,7 @@ from ddgm.parameters import changed, contradictions
 from ddgm.progress import log
 from ddgm.provenance import checksum, opening_lines
 from ddgm.reading import read_table
+from ddgm.row import untitled
 from ddgm.training import train
 from ddgm.whole_file import whole_file
 
@@ -54,7 +55,7 @@ def search(
     before anything is trained, where the keys of a trial cannot be together. KeyboardInterrupt or SystemExit where it
     is asked to end: nothing is kept then, and it begins again.
     """
-    row = changed(row, {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
+    row = changed(untitled(row), {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
     sha256 = checksum(array)
     for line in opening_lines(name, row, array, sha256, choose_device(row["device"]), threads):
         log.info(line)

@@ -32,8 +32,8 @@ from ddgm.experiment import (
     to_pixels,
 )
 from ddgm.pair import COLUMNS, HEALTH, Pair
-from ddgm.parameters import unshareable
 from ddgm.progress import Progress, log
+from ddgm.row import unshareable, untitled
 from ddgm.whole_file import all_or_none, whole_file
 
 REPORT_STEPS = 50
@@ -267,6 +267,7 @@ def train(
     Started by torchrun, it trains together with the other processes.
     """
     refuse_other_model(directory, name, row, restart)
+    row = untitled(row)
     device = choose_device(row["device"])
     with distributed.together(device), checkpoint.only_trainer(state_path), stop_asked() as stop:
         refuse_processes(name, row)
@@ -320,7 +321,7 @@ def refuse_other_model(directory: Path, name: str, row: dict[str, Any], restart:
     path = directory / EXPERIMENT
     if restart or not path.exists():
         return
-    for key, old, new in checkpoint.differences(describe(directory)["row"], row):
+    for key, old, new in checkpoint.differences(*map(untitled, (describe(directory)["row"], row))):
         raise UserError(
             f"{directory} holds a model of {name} made with {key} = {old}, and now it is {new}: write --restart to "
             f"replace it, or the old value to keep it"

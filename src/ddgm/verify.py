@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ddgm import parameters, record
+from ddgm import record
 from ddgm.checkpoint import differences
 from ddgm.classifier import CLASSIFIER
 from ddgm.datasets import registry
@@ -24,6 +24,7 @@ from ddgm.errors import UserError
 from ddgm.experiment import EXPERIMENT, WEIGHTS, provenance
 from ddgm.parameters import LOADER
 from ddgm.provenance import checksum
+from ddgm.row import untitled
 
 # What lies in a branch's folder and is no result: records, and trainings on the way.
 NO_RESULTS = (record.FOLDER, "state")
@@ -59,9 +60,12 @@ def prepared_files(prepared: Path) -> Iterator[Finding]:
         array = sheet.with_suffix(".npy")
         remake = f"delete it, and make it again with 'snakemake {array}'"
         try:
-            files = read_sheet(array).get("files", {})
+            files = read_sheet(array)["files"]
         except UserError as error:
             yield Finding(sheet, str(error))
+            continue
+        except KeyError:
+            yield Finding(sheet, f"{sheet} is of an older version, without checksums: {remake}")
             continue
         for name, known in files.items():
             path = sheet.with_name(name)
@@ -99,7 +103,7 @@ def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str
     if row is None:
         yield Finding(file, f"{directory} is of a row that params.yaml does not have: delete it")
         return
-    changed = next(differences(*map(parameters.trained, (trained, row))), None)
+    changed = next(differences(*map(untitled, (trained, row))), None)
     what = changed and "{} was trained with {} = {}, and params.yaml has {}: ".format(directory, *changed)
     yield Finding(file, what and what + remake)
     array = prepared / trained.get("dataset", directory.name) / "train.npy"
@@ -111,10 +115,15 @@ def net(file: Path, rows: dict[str, Any], prepared: Path, hashes: dict[Path, str
 
 def restores(path: Path) -> str:
     """What brings a result back as it was recorded, in half a sentence: tables that git keeps DVC has no copy of."""
-    ignored = subprocess.run(["git", "check-ignore", "--quiet", "--", path], capture_output=True).returncode == 0
-    if ignored:
+    remake = f"delete it, and 'snakemake {path}' makes it"
+    try:
+        asked = subprocess.run(["git", "check-ignore", "--quiet", "--", path], capture_output=True).returncode
+    except OSError:  # no git
+        return remake
+    ignored, kept = 0, 1
+    if asked == ignored:
         return f"'dvc checkout --force {path}' restores it, after 'dvc fetch {path}' where it was made elsewhere"
-    return f"'git checkout {path}' restores it if it was committed; else delete it, and 'snakemake {path}' makes it"
+    return f"'git checkout {path}' restores it if it was committed; else {remake}" if asked == kept else remake
 
 
 def recorded_stages(lock: Path) -> dict[str, Any]:
