@@ -68,11 +68,11 @@ def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
             log.warning(f"{path} cannot be read as a checkpoint: the one before it is tried")
             broken = path
             continue
-        before = saved["parameters"]
-        if "row" in before:
-            # An older version's has the title too.
-            before = before | {"row": untitled(before["row"])}
-        for key, old, new in differences(before, parameters):
+        # An older version's row has the title too.
+        before, now = (
+            {**one, "row": untitled(one["row"])} if "row" in one else one for one in (saved["parameters"], parameters)
+        )
+        for key, old, new in differences(before, now):
             raise UserError(
                 f"{path} was made with {key} = {old}, and now it is {new}: write the old value back to go on with it, "
                 f"or delete {folder} (or write --restart) to start again"
