@@ -12,13 +12,20 @@ from ddgm.errors import UserError
 
 
 @pytest.fixture
-def gpus(monkeypatch, tmp_path):
+def in_use():
+    """What PyTorch was told to compute on, where nothing else is said."""
+    return []
+
+
+@pytest.fixture
+def gpus(monkeypatch, tmp_path, in_use):
     """So many GPUs, and a folder of locks for this test; gives the place of a GPU's lock."""
 
     def there_are(count):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"GPU-{number}"))
+        monkeypatch.setattr(torch.cuda, "set_device", in_use.append)
         monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
         return lambda number: next(tmp_path.glob(f"ddgm_*_GPU-{number}.lock"))
 
@@ -34,10 +41,11 @@ def chosen_by_another_process():
     return choose_device("auto").index
 
 
-def test_of_three_jobs_on_two_gpus_each_has_one_and_the_third_the_first(gpus):
+def test_of_three_jobs_on_two_gpus_each_has_one_and_the_third_the_first(gpus, in_use):
     gpus(2)
     assert choose_device("auto").index == choose_device("cuda").index == 0, "a process keeps its own"
     assert [chosen_by_another_process() for _ in range(2)] == [1, 0]
+    assert [each.index for each in in_use] == [0, 0, 1, 0], "what names no device, as a record does, means the job's"
 
 
 def test_a_gpu_is_free_again_when_its_process_has_ended(gpus):

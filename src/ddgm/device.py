@@ -39,7 +39,12 @@ def choose_device(name: str) -> torch.device:
 
     Raises UserError where processes that train together find none: two of them cannot share one.
     """
-    return torch.device("cuda", unused_gpu()) if wants_gpu(name) else torch.device("cpu")
+    if not wants_gpu(name):
+        return torch.device("cpu")
+    chosen = torch.device("cuda", unused_gpu())
+    # Else a process would have a context, the default generator, graphs and a record's device of the first one.
+    torch.cuda.set_device(chosen)
+    return chosen
 
 
 @cache

@@ -41,9 +41,6 @@ def processes_here() -> int:
 @contextmanager
 def together(device: torch.device) -> Iterator[None]:
     """Join the other processes, if torchrun has started this one: over NCCL on GPUs, over Gloo on CPUs."""
-    if device.type == "cuda":
-        # Else a process would have a context, the default generator, and graphs, of the first device.
-        torch.cuda.set_device(device)
     if not started_by_torchrun():
         yield
         return
