@@ -75,6 +75,22 @@ def test_a_net_that_was_begun_with_other_code_says_so(project, capsys):
         assert f"ddgm 0.1.0+abc-dirty, torch 2; {said}cuda: a card;" in capsys.readouterr().out
 
 
+def test_the_data_behind_a_result_are_named_with_their_source(project, capsys):
+    """A reference has no net behind it: what it says of a subset it says here."""
+    prepared, lock = Path("data/prepared/faces"), Path("dvc.lock")
+    prepared.mkdir(parents=True)
+    (prepared / "train.json").write_text(json.dumps({"source": "subset: a few"}))
+    stages = yaml.safe_load(lock.read_text())["stages"]
+    array, sheet = ({"path": f"{prepared}/train.{kind}", "md5": kind * 4} for kind in ("npy", "json"))
+    stages["prepare-faces"] = {"cmd": "x", "outs": [array, sheet]}
+    reference = "results/toy/references/faces.npz"
+    stages["reference"] = {"cmd": "x", "deps": [array], "outs": [{"path": reference, "md5": "r"}]}
+    lock.write_text(yaml.safe_dump({"stages": stages}))
+    for file in (reference, f"{prepared}/train.npy"):
+        assert cli.main(["provenance", file]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "  data faces, split train: subset: a few, md5 npynpynpynpy"
+
+
 def test_how_the_data_of_a_net_were_held_is_said(project, capsys):
     file = project / MODEL / "provenance.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"data_held": "streamed"}))

@@ -1,5 +1,5 @@
 """Where a result comes from: its job, code, parameters and inputs by dvc.lock, what it ran on by the job's record, and
-the nets behind it.
+the data and nets behind it.
 """
 
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 from ddgm import record
 from ddgm.classifier import CLASSIFIER
+from ddgm.datasets.prepared import source_of
 from ddgm.errors import UserError
 from ddgm.experiment import EXPERIMENT, PROVENANCE, WEIGHTS
 from ddgm.provenance import checksum
@@ -17,6 +18,7 @@ from ddgm.verify import recorded_stages
 # What belongs to the code of a job, whatever else it reads.
 CODE = ("src/", "workflow/")
 DATA = "data"
+PREPARED = Path(DATA, "prepared")
 # What each kind of net keeps its parameters in.
 SETTINGS = {"models": EXPERIMENT, "classifiers": CLASSIFIER}  # by the folder of such nets
 
@@ -45,7 +47,10 @@ def lines(result: Path, lock: Path, results: Path) -> Iterator[str]:
         yield f"  {'code ' if file.as_posix().startswith(CODE) else 'input'} {file}, md5 {md5}{state(file, md5)}"
     for key, value in stage.get("params", {}).get("params.yaml", {}).items():
         yield f"  parameter {key}: {json.dumps(value)}"
-    for folder in trained_behind(path, stages, makers):
+    outs = outputs_behind(path, stages, makers)
+    for array in sorted(file for file in outs if file.is_relative_to(PREPARED) and file.suffix == ".npy"):
+        yield f"  data {array.parent.name}, split {array.stem}: {source_of(array)}, md5 {outs[array]}"
+    for folder in sorted(file.parent for file in outs if file.name == PROVENANCE):
         yield f"  net {folder.parent.name}/{folder.name}: {told(folder)}"
         weights = folder / WEIGHTS
         if weights != result:
@@ -71,19 +76,21 @@ def state(file: Path, md5: str) -> str:
     return "" if checksum(file, "md5") == md5 else ", and another one lies here now"
 
 
-def trained_behind(path: str, stages: dict[str, Any], makers: dict[str, str]) -> list[Path]:
-    """The folders of all trained nets, an energy and generator or a classifier, that a result has been made with."""
+def outputs_behind(path: str, stages: dict[str, Any], makers: dict[str, str]) -> dict[Path, str]:
+    """All outputs, with their md5, of a result's job and of those that made what it read, and so on.
+
+    What trained nets lie behind a result, an energy and generator or a classifier, and what data, is among them.
+    """
     waiting, seen = [path], set()
-    folders = set()
+    outs: dict[Path, str] = {}
     while waiting:
         name = makers.get(waiting.pop())
         if name is None or name in seen:
             continue
         seen.add(name)
-        outs = [Path(entry["path"]) for entry in stages[name].get("outs", ())]
-        folders |= {file.parent for file in outs if file.name == PROVENANCE}
+        outs |= {Path(entry["path"]): entry["md5"] for entry in stages[name].get("outs", ())}
         waiting += [entry["path"] for entry in stages[name].get("deps", ())]
-    return sorted(folders)
+    return outs
 
 
 def told(folder: Path) -> str:
