@@ -29,7 +29,7 @@ def gaussian_entropy(scales: Tensor) -> Tensor:
 
 
 def batch_norm_sum(draw: Draw, row: dict[str, Any]) -> Tensor:
-    """Eq. 15 as printed: the sum over all batch-norm activations of the generator."""
+    """Eq. 15 as printed: the sum over all batch-norm scales of the generator, of a convolution one a map."""
     return gaussian_entropy(draw.scales).sum(1)
 
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def energy_loss(energy_data: Tensor, energy_samples: Tensor, weights: Tensor | None = None) -> Tensor:
-    """E[E(x+)] - E[E(x-)]: its gradient is the positive less the negative phase of Eqs. 7 and 12; (S, N) -> (S,).
+    """E[E(x+)] - E[E(x-)]: its gradient is the positive less the negative phase, Eqs. 7, 9 and 12; (S, N) -> (S,).
 
     `weights` (S, N), which add up to 1 a seed, take the place of 1/N in the negative phase.
     """
@@ -17,5 +17,5 @@ def mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def generator_loss(energy_samples: Tensor) -> Tensor:
-    """E[E(G(z))] of Eq. 14, the first term of Eq. 13 up to log Z, which does not depend on G: (S, N) -> (S,)."""
+    """E[E(G(z))] of Eq. 14, the first term of Eqs. 10 and 13 but for log Z, which G does not change: (S, N) -> (S,)."""
     return energy_samples.mean(1)
