@@ -204,13 +204,26 @@ def test_a_mean_that_leaves_no_seed_out_is_written_where_the_mean_is_asked_for(t
     assert of_some["mean"] == 0.1 and of_some["holds"] and of_some["wanted"] == "1 seeds"
 
 
-@pytest.mark.parametrize("content", ["", "seed,metric\n0,kl\n", "seed,metric,value\n"], ids=["empty", "short", "bare"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "seed,metric\n0,kl\n", "seed,metric,value\n", "seed,metric,value\n0,kl,0.1\n1,kl,0.x\n"],
+    ids=["empty", "short", "bare", "no number"],
+)
 def test_a_damaged_table_is_named_and_no_verdict_is_written(folder, content):
     damaged = folder / "metrics/spin.csv"
     damaged.write_text(content)
     with pytest.raises(UserError, match=f"{damaged} .*make it again with 'snakemake"):
         judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
     assert not (folder / "claims.csv").exists()
+
+
+def test_a_table_of_fewer_seeds_than_its_experiment_has_is_judged_no_more_than_a_damaged_one(folder):
+    """As one is that was cut between two rows."""
+    about, cut = CLAIMS["follows"], folder / "metrics/spin.csv"
+    claims.require_seeds(about, folder, {"spin": [1, 0]})
+    cut.write_text("".join(line for line in cut.read_text().splitlines(keepends=True) if ",1," not in line))
+    with pytest.raises(UserError, match=rf"^{cut} has the seeds 0, and experiments\.spin\.seeds are 0, 1: delete it"):
+        claims.require_seeds(about, folder, {"spin": [0, 1]})
 
 
 def test_the_figures_can_be_drawn_from_what_the_judge_writes(folder):

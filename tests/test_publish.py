@@ -144,6 +144,12 @@ def test_nothing_is_published_of_a_model_whose_provenance_is_not_here(publish, t
     assert not (tmp_path / "docs/results/paper").exists() and not (tmp_path / "docs/figures").exists()
 
 
+def test_of_a_branch_that_has_nothing_yet_nothing_is_published_and_that_is_said(publish, tmp_path):
+    shutil.rmtree(tmp_path / "results/toy", ignore_errors=True)
+    with pytest.raises(UserError, match=r"^results/toy has nothing to publish: make something of it first"):
+        publish.publish("toy")
+
+
 def test_curves_are_published_with_the_numbers_they_are_drawn_from(publish, tmp_path):
     picture = tmp_path / "results/paper/figures/fig4_curves_mnist.png"
     Image.new("RGB", (10, 10)).save(picture)

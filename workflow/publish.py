@@ -107,6 +107,10 @@ def publish(branch: str) -> None:
         if not picture.name.startswith(PHOTOGRAPHS):
             with whole_file(DOCS / "figures" / f"{branch}_{picture.name}") as path:
                 path.write_bytes(reduced(picture))
+    if not copies and not pictures:
+        raise UserError(
+            f"{results} has nothing to publish: make something of it first, as with 'snakemake fig2' or 'toy'"
+        )
     for source, target in copies.items():
         with whole_file(target) as path:
             shutil.copyfile(source, path)

@@ -298,6 +298,12 @@ class Selection:
         shown = [f"experiments.{name}.{key}" for name in names for key in ("title", "dataset")]
         return self.pick("branches.{branch}.claims.{claim}", *shown)(wildcards)
 
+    def pick_claims(self, wildcards: Any) -> str:
+        """As `pick`, for all verdicts of a branch: its claims and recipes, and the seeds of what is tested."""
+        claims = self.value(f"branches.{wildcards.branch}.claims").values()
+        seeds = {f"experiments.{name}.seeds": None for about in claims for name in parameters.tested(about)}
+        return self.pick("branches.{branch}.claims", "branches.{branch}.recipes", *seeds)(wildcards)
+
     def tables(self, branch: str, claims: Iterable[dict[str, Any]]) -> list[str]:
         """Every table that claims test."""
         kinds = {(parameters.CLAIM_TABLES[a["figure"]], name): None for a in claims for name in parameters.tested(a)}

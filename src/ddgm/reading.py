@@ -17,6 +17,9 @@ from ddgm.errors import UserError
 # What NumPy raises for an npz file that was cut or has other bytes than were written.
 UNREADABLE = (EOFError, ValueError, TypeError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
+# The columns that hold numbers in whatever table has them.
+NUMBERS = ("seed", "step", "value")
+
 
 def again(path: Path) -> str:
     """What to do about a damaged file that the pipeline made: the end of a sentence."""
@@ -81,4 +84,8 @@ def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False, a
         raise UserError(f"{path} has no column {missing[0]!r}; a header {','.join(columns)} is needed: {again(path)}")
     if table.empty and not may_be_empty:
         raise UserError(f"{path} has a header but no row: {again(path)}")
+    for column in () if as_text or table.empty else (name for name in NUMBERS if name in table.columns):
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            wrong = table.loc[pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna(), column]
+            raise UserError(f"{path} has {wrong.iloc[0]!r} under {column}, where numbers stand: {again(path)}")
     return table

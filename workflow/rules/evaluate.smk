@@ -234,7 +234,7 @@ rule judge:
         "logs/judge/{branch}.log",
     threads: 1
     params:
-        cfg=select.pick("branches.{branch}.claims", "branches.{branch}.recipes"),
+        cfg=select.pick_claims,
     message:
         "Judging the claims of branch {wildcards.branch}"
     shell:

@@ -43,7 +43,7 @@ def read_partition(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: fetch it first") from error
+        raise UserError(f"{path} is missing: fetch it first, with 'snakemake {path}'") from error
     partition = {}
     for number, line in enumerate(lines, start=1):
         name, _, code = line.rstrip().partition(" ")

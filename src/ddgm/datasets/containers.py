@@ -22,7 +22,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: fetch it first") from error
+        raise UserError(f"{path} is missing: fetch it first, with 'snakemake {path}'") from error
     except zipfile.BadZipFile as error:
         raise UserError(f"{path} is no whole zip file ({error}): delete it and fetch it again") from error
 

@@ -49,7 +49,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         with gzip.open(path) as file:
             content = file.read()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: fetch it first") from error
+        raise UserError(f"{path} is missing: fetch it first, with 'snakemake {path}'") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is no whole gzip file ({error}): delete it and fetch it again") from error
     expected = bytes((0, 0, UNSIGNED_BYTE, dimensions))

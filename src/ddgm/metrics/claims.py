@@ -13,7 +13,7 @@ import pandas as pd
 
 from ddgm.errors import UserError
 from ddgm.parameters import CLAIM_TABLES, tested
-from ddgm.reading import read_table
+from ddgm.reading import again, read_table
 from ddgm.whole_file import whole_file
 
 COLUMNS = [
@@ -32,6 +32,17 @@ def tables(about: dict[str, Any], folder: Path) -> dict[str, Path]:
 def read(path: Path) -> pd.DataFrame:
     """A table of measurements, a row each; raises UserError where it is none."""
     return read_table(path, ["seed", "metric", "value"])
+
+
+def require_seeds(about: dict[str, Any], folder: Path, seeds: dict[str, list[int]]) -> None:
+    """UserError where a table that a claim looks at has other seeds than its experiment: a part of it is gone."""
+    for name, path in tables(about, folder).items():
+        found = sorted(read(path)["seed"].unique().tolist())
+        if found != sorted(seeds[name]):
+            raise UserError(
+                f"{path} has the seeds {', '.join(map(str, found))}, and experiments.{name}.seeds are "
+                f"{', '.join(map(str, seeds[name]))}: {again(path)}"
+            )
 
 
 def values_of(test: dict[str, Any], table: pd.DataFrame) -> pd.Series:
