@@ -343,6 +343,22 @@ MISTAKES = {
         edit("branches.toy.claims.energy_is_integrable.tests.0.seeds", 3),
         "branches.toy.claims.energy_is_integrable wants 3 seeds of 'toy_four_spin', which has 2: write at most 2",
     ),
+    "a claim on a metric that is not measured": (
+        edit("branches.toy.claims.samples_follow_energy.tests.0.metric", "kl_generator_modell"),
+        "branches.toy.claims.samples_follow_energy tests 'kl_generator_modell', which is not measured of "
+        "'toy_four_spin': write one of log_partition, (kl|tv)_",
+    ),
+    "a claim against a metric of another kind of data": (
+        edit(
+            "branches.toy.claims.samples_follow_energy.tests.0.threshold",
+            {"experiment": "toy_digits", "metric": "kl_generator_model", "at": None, "times": 1.0},
+        ),
+        "tests 'kl_generator_model', which is not measured of 'toy_digits': write one of (classes_found|",
+    ),
+    "a search ranked by a metric of other data": (
+        edit("branches.toy.searches.planar.ranked_by", ["frechet"]),
+        "branches.toy.searches.planar.ranked_by has 'frechet', which is not measured of 'toy_four_spin'",
+    ),
     "a search over a key that the row does not have": (
         edit("branches.toy.searches.planar.over", {"optimiser.energy_rat": [1.0e-3]}),
         "branches.toy.searches.planar.over draws 'optimiser.energy_rat', which experiments.toy_four_spin does not have",

@@ -14,6 +14,7 @@ import yaml
 
 from ddgm.datasets import registry
 from ddgm.errors import UserError
+from ddgm.metrics.names import in_words, is_in
 from ddgm.row import unshareable
 
 # libyaml's is ten times as fast.
@@ -336,7 +337,7 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 )
         yield from _not_fresh(f"branches.{branch}", shown, experiments(parameters, branch), rows, datasets)
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
-        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows)
+        yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows, datasets)
 
 
 def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> Iterator[str]:
@@ -438,6 +439,10 @@ def _unsearchable(
             elif ("compared" in plan["evaluation"]) != (kind == "digits"):
                 like = "digits" if kind == "digits" else "evaluation"
                 yield f"{here}.{search}.evaluation does not fit '{name}': write the keys that the branch's {like} has"
+            for key in ("ranked_by", "shown") if kind in ("density", "digits") else ():
+                for metric in plan[key]:
+                    if not is_in(metric, kind):
+                        yield f"{here}.{search}.{key} has {_unmeasured(metric, kind, name)}"
             for key in plan["over"]:
                 try:
                     select(rows[name], key)
@@ -450,7 +455,11 @@ def _unsearchable(
 
 
 def _untestable(
-    branch: str, shown: dict[str, Any], measured: list[str], rows: dict[str, dict[str, Any]]
+    branch: str,
+    shown: dict[str, Any],
+    measured: list[str],
+    rows: dict[str, dict[str, Any]],
+    datasets: dict[str, Any],
 ) -> Iterator[str]:
     """What claims test and the branch does not measure, a sentence each."""
     lists = {"metrics": measured, "traces": shown["traced"], "mixing": shown["mixed"]}
@@ -473,8 +482,15 @@ def _untestable(
         for test in about["tests"]:
             if test["experiment"] in unknown:
                 continue
-            against = [test["threshold"]["at"]] if isinstance(test["threshold"], dict) else []
-            for at in {test["at"], *against}:
+            asked = [test, test["threshold"]] if isinstance(test["threshold"], dict) else [test]
+            for one in asked:
+                if one["experiment"] in unknown:
+                    continue
+                kind = table if table != "metrics" else evidence(datasets[rows[one["experiment"]]["dataset"]])
+                if not is_in(one["metric"], kind):
+                    words = _unmeasured(one["metric"], kind, one["experiment"])
+                    yield f"{branch}.claims.{claim} tests {words}"
+            for at in {one["at"] for one in asked}:
                 if not fits(at):
                     here = f"{branch}.claims.{claim} has a test at {json.dumps(at)}"
                     yield f"{here}, and its figure is {about['figure']}: write at: {place}"
@@ -482,6 +498,10 @@ def _untestable(
                 trained = len(rows[test["experiment"]]["seeds"])
                 here = f"{branch}.claims.{claim} wants {test['seeds']} seeds of '{test['experiment']}'"
                 yield f"{here}, which has {trained}: write at most {trained}"
+
+
+def _unmeasured(metric: str, kind: str, experiment: str) -> str:
+    return f"'{metric}', which is not measured of '{experiment}': write one of {in_words(kind)}"
 
 
 def _sentence(error: Any) -> str:
