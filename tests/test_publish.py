@@ -146,7 +146,7 @@ def test_nothing_is_published_of_a_model_whose_provenance_is_not_here(publish, t
 
 def test_of_a_branch_that_has_nothing_yet_nothing_is_published_and_that_is_said(publish, tmp_path):
     shutil.rmtree(tmp_path / "results/toy", ignore_errors=True)
-    with pytest.raises(UserError, match=r"^results/toy has nothing to publish: make something of it first"):
+    with pytest.raises(UserError, match=r"^results/toy has nothing to publish: make some of it"):
         publish.publish("toy")
 
 

@@ -48,8 +48,9 @@ GLANCE = [
         "Samples follow the energy model, and the energy fits the data (Fig. 2)",
         ["samples_follow_energy", "energy_fits_data"],
         "The samples come about as close to the data as a GAN's; the energy ends {four_spin[kl_data_model]:.2f} and "
-        "{two_spiral[kl_data_model]:.2f} nats from the data, no closer than a bare Gaussian. By [a recipe of "
-        "ours](docs/method.md#what-is-ours-and-not-the-papers) it ends {four_spin_neighbour[kl_data_model]:.2f} and "
+        "{two_spiral[kl_data_model]:.2f} nats from the data, no closer than a bare Gaussian; with Eq. 15 on the "
+        "outputs too {four_spin_outputs[kl_data_model]:.2f} and {two_spiral_outputs[kl_data_model]:.2f}. By "
+        "[a recipe of ours](docs/method.md#what-is-ours-and-not-the-papers) it ends {four_spin_neighbour[kl_data_model]:.2f} and "
         "{two_spiral_neighbour[kl_data_model]:.2f} nats from them",
     ),
     (
@@ -109,7 +110,7 @@ def publish(branch: str) -> None:
                 path.write_bytes(reduced(picture))
     if not copies and not pictures:
         raise UserError(
-            f"{results} has nothing to publish: make something of it first, as with 'snakemake fig2' or 'toy'"
+            f"{results} has nothing to publish: make some of it, as by 'snakemake {results}/figures/fig2.png'"
         )
     for source, target in copies.items():
         with whole_file(target) as path:

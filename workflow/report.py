@@ -227,7 +227,7 @@ def main(arguments: list[str]) -> None:
     WRITTEN.clear()
     page = Page(config, arguments[0])
     if not page.results.is_dir():
-        sys.exit(f"there is nothing in {page.results} to report: run 'snakemake --cores 2 fig2', or toy, first")
+        sys.exit(f"there is nothing in {page.results} to report: run 'snakemake {page.results}/figures/fig2.png' first")
     with whole_file(page.results / "report.html") as path:
         path.write_text(page.render())
     record.write(["python", "workflow/report.py", *arguments], WRITTEN, page.results.parent, time.monotonic() - started)

@@ -37,6 +37,8 @@ def wants_gpu(name: str) -> bool:
 def choose_device(name: str) -> torch.device:
     """The device of this process, by `wants_gpu`: of several GPUs one that no other process of ours has.
 
+    From then on this GPU is also what PyTorch takes where none is named.
+
     Raises UserError where processes that train together find none: two of them cannot share one.
     """
     if not wants_gpu(name):

@@ -124,8 +124,8 @@ def describe(directory: Path) -> dict[str, Any]:
         return about | {key: about[key] for key in ("row", "shape")}
     except FileNotFoundError:
         raise UserError(
-            f"{directory} holds no trained model ({EXPERIMENT} is missing): train it with 'snakemake "
-            f"{directory / WEIGHTS}'"
+            f"{directory} holds no trained model ({EXPERIMENT} is missing): one of a branch is "
+            f"trained with 'snakemake {directory / WEIGHTS}'"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{directory / EXPERIMENT} is damaged: delete {directory} and train again") from None

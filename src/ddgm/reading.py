@@ -71,7 +71,7 @@ def require_shape(
 def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False, as_text: bool = False) -> pd.DataFrame:
     """The csv file `path`, its numbers too `as_text` if asked for.
 
-    Raises UserError if it lacks one of `columns`, or has no row though it must.
+    Raises UserError if it lacks one of `columns`, has no row though it must, or what is no number in one of NUMBERS.
     """
     try:
         table = pd.read_csv(path, **({"dtype": str, "keep_default_na": False} if as_text else {}))
@@ -87,5 +87,7 @@ def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False, a
     for column in () if as_text or table.empty else (name for name in NUMBERS if name in table.columns):
         if not pd.api.types.is_numeric_dtype(table[column]):
             wrong = table.loc[pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna(), column]
-            raise UserError(f"{path} has {wrong.iloc[0]!r} under {column}, where numbers stand: {again(path)}")
+            # None where each is a number, and one too long for any.
+            says = repr(wrong.iloc[0]) if len(wrong) else "a number out of range"
+            raise UserError(f"{path} has {says} under {column}, where numbers stand: {again(path)}")
     return table

@@ -35,13 +35,20 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def require_seeds(about: dict[str, Any], folder: Path, seeds: dict[str, list[int]]) -> None:
-    """UserError where a table that a claim looks at has other seeds than its experiment: a part of it is gone."""
-    for name, path in tables(about, folder).items():
-        found = sorted(read(path)["seed"].unique().tolist())
+    """UserError where what a claim asks for is not there of just its experiment's seeds: a part of a table is gone.
+
+    `seeds` has those of each experiment, `folder` is a branch's.
+    """
+    files = tables(about, folder)
+    measured = {name: read(path) for name, path in files.items()}
+    against = [test["threshold"] for test in about["tests"] if isinstance(test["threshold"], dict)]
+    for asked in (*about["tests"], *against):
+        name = asked["experiment"]
+        found = sorted(values_of(asked, measured[name]).index)
         if found != sorted(seeds[name]):
             raise UserError(
-                f"{path} has the seeds {', '.join(map(str, found))}, and experiments.{name}.seeds are "
-                f"{', '.join(map(str, seeds[name]))}: {again(path)}"
+                f"{files[name]} has {asked['metric']} of the seeds {', '.join(map(str, found))}, and experiments."
+                f"{name}.seeds are {', '.join(map(str, seeds[name]))}: {again(files[name])}"
             )
 
 
