@@ -50,8 +50,8 @@ GLANCE = [
         "The samples come about as close to the data as a GAN's; the energy ends {four_spin[kl_data_model]:.2f} and "
         "{two_spiral[kl_data_model]:.2f} nats from the data, no closer than a bare Gaussian; with Eq. 15 on the "
         "outputs too {four_spin_outputs[kl_data_model]:.2f} and {two_spiral_outputs[kl_data_model]:.2f}. By "
-        "[a recipe of ours](docs/method.md#what-is-ours-and-not-the-papers) it ends {four_spin_neighbour[kl_data_model]:.2f} and "
-        "{two_spiral_neighbour[kl_data_model]:.2f} nats from them",
+        "[a recipe of ours](docs/method.md#what-is-ours-and-not-the-papers) it ends "
+        "{four_spin_neighbour[kl_data_model]:.2f} and {two_spiral_neighbour[kl_data_model]:.2f} nats from them",
     ),
     (
         "No mode is missed, because Eq. 15 raises the generator's entropy",
