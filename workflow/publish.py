@@ -104,14 +104,14 @@ def publish(branch: str) -> None:
     for folder in ("traces", "mixing", "interpolations", "crossings", "likelihoods", "searches"):
         copies |= {table: kept / folder / table.name for table in sorted((results / folder).glob("*.csv"))}
     pictures = [path for kind in ("fig*.png", "claim_*.png") for path in sorted((results / "figures").glob(kind))]
-    for picture in pictures:
-        if not picture.name.startswith(PHOTOGRAPHS):
-            with whole_file(DOCS / "figures" / f"{branch}_{picture.name}") as path:
-                path.write_bytes(reduced(picture))
     if not copies and not pictures:
         raise UserError(
             f"{results} has nothing to publish: make some of it, as by 'snakemake {results}/figures/fig2.png'"
         )
+    for picture in pictures:
+        if not picture.name.startswith(PHOTOGRAPHS):
+            with whole_file(DOCS / "figures" / f"{branch}_{picture.name}") as path:
+                path.write_bytes(reduced(picture))
     for source, target in copies.items():
         with whole_file(target) as path:
             shutil.copyfile(source, path)
