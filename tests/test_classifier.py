@@ -42,7 +42,7 @@ def test_it_learns_what_held_out_images_show_and_says_how_well(arrays, tmp_path)
     assert table["seed"].tolist() == [0, 1] and (table["value"] > 0.95).all()
     net = classifier.load(tmp_path / "judge")
     held_out = torch.from_numpy(np.load(arrays[1]))
-    assert classifier.accuracy(net, held_out, classifier.labels_of(arrays[1])) == table["value"][0]
+    assert classifier.accuracy(net, *classifier.labelled(arrays[1])) == table["value"][0]
     features, probabilities = net.judge(held_out, batch=33)
     assert features.shape == (100, 12) and probabilities.shape == (100, 10)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(100))
@@ -94,6 +94,16 @@ def test_what_cannot_be_trained_or_loaded_is_one_sentence(arrays, tmp_path):
     pd.read_csv(index).drop(columns="label").to_csv(index, index=False)
     with pytest.raises(UserError, match="no column 'label'"):
         classifier.train("bars", ROW, *arrays, tmp_path / "judge")
+    index.write_text("")
+    with pytest.raises(UserError, match=r"train\.csv cannot be read as a csv file .*: delete it, and make it again"):
+        classifier.labelled(arrays[0])
+    index.write_text("position,label\n0,3\n")
+    with pytest.raises(UserError, match=r"train\.csv has 1 rows for the 400 examples of .*: delete it"):
+        classifier.labelled(arrays[0])
+    for label, said in (("x", "'x'"), (10, "10"), (2.5, "2.5"), (None, "nan")):
+        index.write_text(f"position,label\n0,3\n1,{'' if label is None else label}\n")
+        with pytest.raises(UserError, match=rf"train\.csv has .*{said}.* under label, and 0 to 9 are allowed"):
+            classifier.train("bars", ROW, *arrays, tmp_path / "judge")
     assert not (tmp_path / "judge").exists()
 
 
@@ -103,9 +113,6 @@ def test_a_damaged_array_is_one_sentence_that_says_how_to_make_it_again(kept, ar
         array.write_bytes(array.read_bytes()[:kept])
         with pytest.raises(UserError, match=f"^{array} is damaged: delete it, and make it again with 'snakemake "):
             classifier.train("bars", ROW, *arrays, tmp_path / "judge")
-    arrays[0].with_suffix(".csv").write_text("")
-    with pytest.raises(UserError, match=r"train\.csv cannot be read as a csv file .*: delete it, and make it again"):
-        classifier.labels_of(arrays[0])
 
 
 def test_of_a_classifier_all_files_are_left_or_none(arrays, tmp_path, monkeypatch):

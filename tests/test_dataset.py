@@ -1,6 +1,7 @@
 """What is said of a prepared data set: its sheet, its table, its contact sheet, and where results carry it on."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -39,11 +40,47 @@ def test_a_sheet_says_what_a_split_is_and_where_it_comes_from(splits):
     assert "/somewhere" not in splits[0].with_suffix(".json").read_text()
 
 
-@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text("{")])
+@pytest.mark.parametrize(
+    "harm",
+    [lambda path: path.unlink(), *(lambda path, text=text: path.write_text(text) for text in ("{", "[]", "{}"))],
+    ids=["missing", "cut", "a list", "without a key"],
+)
 def test_a_missing_or_damaged_sheet_is_named(harm, splits):
     harm(splits[0].with_suffix(".json"))
     with pytest.raises(UserError, match=r"train\.json is (missing|damaged)"):
         prepared.read_sheet(splits[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "is missing: make it with 'snakemake "),
+        (b"no array", "is damaged: delete it, "),
+        (np.zeros((4, 2)), r"holds float64 \(4, 2\), but points, float32 \(N, 2\), or pictures"),
+        (np.zeros((4, 3), np.float32), r"holds float32 \(4, 3\), but"),
+        (np.zeros((0, 2), np.float32), r"holds float32 \(0, 2\), but .*at least one"),
+        (np.zeros((4, 8, 8), np.uint8), r"holds uint8 \(4, 8, 8\), but"),
+        (np.float32([[0, 1], [np.nan, 2]]), "holds points that are no finite numbers: delete it"),
+    ],
+    ids=["missing", "no array", "precision", "columns", "empty", "channels", "nan"],
+)
+@pytest.mark.parametrize("mode", [None, "r"])
+def test_an_array_that_is_no_split_is_refused_in_a_sentence(content, says, mode, tmp_path):
+    array = tmp_path / "train.npy"
+    if isinstance(content, bytes):
+        array.write_bytes(content)
+    elif content is not None:
+        np.save(array, content)
+    with pytest.raises(UserError, match=rf"^{re.escape(str(array))} {says}"):
+        prepared.read(array, mode)
+
+
+def test_an_archive_under_an_array_s_name_is_refused_in_a_sentence(tmp_path):
+    array = tmp_path / "train.npy"
+    with array.open("wb") as file:
+        np.savez(file, x=np.zeros((4, 2), np.float32))
+    with pytest.raises(UserError, match="holds an archive .* are needed"):
+        prepared.read(array)
 
 
 def test_if_one_of_the_four_files_fails_none_is_left(tmp_path, monkeypatch):
@@ -100,7 +137,7 @@ def test_a_contact_sheet_shows_the_first_pictures_of_each_split(channels, tmp_pa
     pictures[:64] = np.linspace(60, 250, 64, dtype=np.uint8)[:, None, None, None]
     prepared.write(ROW, path, pictures)
     outputs = [tmp_path / "sheet.png", tmp_path / "sheet.pdf"]
-    sheet.draw([path], [path.with_suffix(".json")], outputs)
+    sheet.draw([path], outputs)
     drawn = np.asarray(Image.open(outputs[0]).convert("RGB"))
     found = set(np.unique(drawn[(drawn == drawn[..., :1]).all(-1)]))
     assert set(np.linspace(60, 250, 64, dtype=np.uint8)) <= found, "all 64 of them"
@@ -108,18 +145,18 @@ def test_a_contact_sheet_shows_the_first_pictures_of_each_split(channels, tmp_pa
 
 
 def test_a_contact_sheet_of_points_and_of_few_pictures_is_drawn(splits, tmp_path):
-    sheet.draw(splits, [path.with_suffix(".json") for path in splits], [tmp_path / "few.png"])
+    sheet.draw(splits, [tmp_path / "few.png"])
     points = tmp_path / "points" / "train.npy"
     points.parent.mkdir()
     prepared.write({"kind": "four_spin"}, points, np.random.default_rng(0).standard_normal((99, 2)).astype(np.float32))
-    sheet.draw([points], [points.with_suffix(".json")], [tmp_path / "points.png"])
+    sheet.draw([points], [tmp_path / "points.png"])
     assert (tmp_path / "few.png").stat().st_size > 1000 and (tmp_path / "points.png").stat().st_size > 1000
 
 
 def test_a_sheet_of_a_damaged_array_is_refused_in_a_sentence(splits, tmp_path):
     splits[0].write_bytes(b"no array")
-    with pytest.raises(UserError, match="cannot be read"):
-        sheet.draw(splits, [path.with_suffix(".json") for path in splits], [tmp_path / "few.png"])
+    with pytest.raises(UserError, match=r"train\.npy is damaged: delete it"):
+        sheet.draw(splits, [tmp_path / "few.png"])
 
 
 def test_a_model_and_its_samples_carry_the_word_subset(image_row, tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from ddgm import provenance
 from ddgm.datasets.prepared import Split, read, source_of
-from ddgm.errors import UserError
+from ddgm.errors import UserError, again
 from ddgm.experiment import PROVENANCE, WEIGHTS, read_tensors, save_weights, weights_that_fit
 from ddgm.progress import Progress, log
 from ddgm.reading import read_table
@@ -54,12 +55,19 @@ class Classifier(nn.Module):
         return features, torch.softmax(self.head(features), 1)
 
 
-def labels_of(array: Path) -> Tensor:
-    """The digit of each example of a prepared array, (N,)."""
-    index = read_table(Split(array).index, [])
+def labelled(array: Path) -> tuple[Tensor, Tensor]:
+    """Pictures (N, C, H, W), uint8, and the digit of each, (N,); UserError if the index beside them has no digits."""
+    images, path = torch.from_numpy(read(array)), Split(array).index
+    index = read_table(path, [])
     if "label" not in index:
-        raise UserError(f"{Split(array).index} has no column 'label': a classifier needs a data set with digits")
-    return torch.tensor(index["label"].to_numpy())
+        raise UserError(f"{path} has no column 'label': a classifier needs a data set with digits")
+    digits = pd.to_numeric(index["label"], errors="coerce")
+    wrong = index["label"][~digits.isin(range(CLASSES))]
+    if len(wrong):
+        raise UserError(f"{path} has {wrong.iloc[0]!r} under label, and 0 to {CLASSES - 1} are allowed: {again(path)}")
+    if len(digits) != len(images):
+        raise UserError(f"{path} has {len(digits)} rows for the {len(images)} examples of {array}: {again(path)}")
+    return images, torch.tensor(digits.to_numpy(np.int64))
 
 
 def shifted(x: Tensor, most: int, stream: torch.Generator) -> Tensor:
@@ -107,8 +115,8 @@ def accuracy(net: Classifier, images: Tensor, labels: Tensor) -> float:
 def train(name: str, row: dict[str, Any], train_array: Path, test_array: Path, directory: Path) -> None:
     """Train a classifier of data set `name` for each seed, and leave weights, accuracies and provenance."""
     torch.set_num_threads(row["threads"])
-    images, labels = torch.from_numpy(read(train_array)), labels_of(train_array)
-    held_out, held_out_labels = torch.from_numpy(read(test_array)), labels_of(test_array)
+    images, labels = labelled(train_array)
+    held_out, held_out_labels = labelled(test_array)
     if len(images) < row["batch"]:
         raise UserError(
             f"classifiers.{name}.batch is {row['batch']}, and there are {len(images)} digits to train on: write less"

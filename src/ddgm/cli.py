@@ -382,8 +382,7 @@ def draw_sheet(args: argparse.Namespace, params: dict[str, Any], outputs: list[P
 
     if not args.experiment:
         raise UserError("a sheet is drawn of one data set: write 'ddgm draw sheet DATASET'")
-    arrays = splits(args.experiment, params)
-    sheet.draw(arrays, [array.with_suffix(".json") for array in arrays], outputs)
+    sheet.draw(splits(args.experiment, params), outputs)
 
 
 def draw_claim(args: argparse.Namespace, params: dict[str, Any], outputs: list[Path]) -> None:

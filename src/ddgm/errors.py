@@ -1,6 +1,7 @@
 """What ends a command: a user's mistake, too little memory, or a machine that is taken away."""
 
 import sys
+from pathlib import Path
 
 # sysexits' "try again": what a training says that was asked to end, and has saved its state.
 TRY_AGAIN = 75
@@ -15,6 +16,11 @@ class UserError(Exception):
 
 class DivergenceError(UserError):
     """A training that ran off: a value that is no finite number, or energies and samples beyond what `watch` allows."""
+
+
+def again(path: Path) -> str:
+    """What to do about a damaged file that the pipeline made: the end of a sentence."""
+    return f"delete it, and make it again with 'snakemake {path}'"
 
 
 def out_of_memory(error: BaseException) -> bool:

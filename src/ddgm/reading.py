@@ -12,18 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddgm.errors import UserError
+from ddgm.errors import UserError, again
 
 # What NumPy raises for an npz file that was cut or has other bytes than were written.
 UNREADABLE = (EOFError, ValueError, TypeError, AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 # The columns that hold numbers in whatever table has them.
 NUMBERS = ("seed", "step", "value")
-
-
-def again(path: Path) -> str:
-    """What to do about a damaged file that the pipeline made: the end of a sentence."""
-    return f"delete it, and make it again with 'snakemake {path}'"
 
 
 def read_arrays(path: Path, wanted: Mapping[str, tuple[str | int, ...]], others: bool = False) -> dict[str, np.ndarray]:

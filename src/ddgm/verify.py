@@ -20,7 +20,7 @@ from ddgm.datasets import registry
 from ddgm.datasets.prepared import digest, read_sheet
 from ddgm.datasets.verify import Order, WrongFileError
 from ddgm.datasets.verify import verify as verify_file
-from ddgm.errors import UserError
+from ddgm.errors import UserError, again
 from ddgm.experiment import EXPERIMENT, WEIGHTS, provenance
 from ddgm.parameters import LOADER
 from ddgm.provenance import checksum
@@ -58,20 +58,19 @@ def prepared_files(prepared: Path) -> Iterator[Finding]:
     """Prepared arrays, their indices and tables of faults, against the sheet beside them."""
     for sheet in sorted(prepared.glob("*/*.json")):
         array = sheet.with_suffix(".npy")
-        remake = f"delete it, and make it again with 'snakemake {array}'"
         try:
             files = read_sheet(array)["files"]
         except UserError as error:
             yield Finding(sheet, str(error))
             continue
         except KeyError:
-            yield Finding(sheet, f"{sheet} is of an older version, without checksums: {remake}")
+            yield Finding(sheet, f"{sheet} is of an older version, without checksums: {again(array)}")
             continue
         for name, known in files.items():
             path = sheet.with_name(name)
             if path.is_file():
                 other = digest(path) != known
-                yield Finding(path, f"{path} is not what {sheet} says: {remake}" if other else None)
+                yield Finding(path, f"{path} is not what {sheet} says: {again(array)}" if other else None)
 
 
 # Of each kind of trained net: its folder under a branch, the file of its row, and params.yaml's section.

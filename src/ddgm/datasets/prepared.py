@@ -22,9 +22,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ddgm.datasets import registry
-from ddgm.errors import UserError
+from ddgm.errors import UserError, again
 from ddgm.whole_file import whole_file
 
+SHEET_KEYS = {"dataset", "split", "source", "entries", "left_out", "faults"}  # that others read
 FAULT_COLUMNS = ("position", "key", "fault", "detail")
 
 
@@ -147,20 +148,40 @@ def read_sheet(array: Path) -> dict[str, Any]:
     """The sheet of a prepared array; UserError if it is missing or damaged."""
     path = Split(array).sheet
     try:
-        return json.loads(path.read_text())
+        facts = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
     except ValueError:
-        raise UserError(f"{path} is damaged: delete it, and make it again with 'snakemake {path}'") from None
+        facts = None
+    if not isinstance(facts, dict) or not facts.keys() >= SHEET_KEYS:
+        raise UserError(f"{path} is damaged: {again(path)}")
+    return facts
 
 
 def read(array: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
-    """A prepared array, in memory or, with "r", left on the disk; UserError if it is damaged."""
+    """A prepared array, in memory or, with "r", left on the disk.
+
+    Raises UserError if it is missing or damaged, or holds other things than points or pictures, or none of them, or
+    what is no finite number.
+    """
     try:
-        return np.load(array, mmap_mode=mmap_mode)
+        examples = np.load(array, mmap_mode=mmap_mode)
+    except FileNotFoundError:
+        raise UserError(f"{array} is missing: make it with 'snakemake {array}'") from None
     # A file that begins as a zip is one to NumPy.
     except (ValueError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"{array} is damaged: delete it, and make it again with 'snakemake {array}'") from None
+        raise UserError(f"{array} is damaged: {again(array)}") from None
+    # A whole zip gives an archive of arrays.
+    shape, dtype = getattr(examples, "shape", ()), str(getattr(examples, "dtype", "an archive"))
+    points = dtype == "float32" and shape[1:] == (2,)
+    if not shape or not shape[0] or not (points or (dtype == "uint8" and len(shape) == 4)):
+        raise UserError(
+            f"{array} holds {dtype} {shape}, but points, float32 (N, 2), or pictures, uint8 (N, C, H, W), are needed, "
+            f"at least one: {again(array)}"
+        )
+    if points and not np.isfinite(examples).all():
+        raise UserError(f"{array} holds points that are no finite numbers: {again(array)}")
+    return examples
 
 
 def source_of(array: Path) -> str:

@@ -1,29 +1,25 @@
 """A contact sheet of a prepared data set: the first examples of each split, as they lie in its array."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ddgm.errors import UserError
+from ddgm.datasets.prepared import read, read_sheet
 from ddgm.figures.style import DATA, PAGE, SMALL_PRINT, blank_page, draw_pictures, grid, look, mosaic, save
 
 MOST = 8  # examples across and down
 DOTS = 2000  # points drawn
 
 
-def draw(arrays: Sequence[Path], sheets: Sequence[Path], outputs: Sequence[Path]) -> None:
+def draw(arrays: Sequence[Path], outputs: Sequence[Path]) -> None:
     """The splits of one data set side by side, each with its count; what it is stands below.
 
-    `arrays` are uint8 pictures (N, C, H, W) or points (N, 2), `sheets` the JSON files beside them. Raises UserError if
-    one of them cannot be read.
+    `arrays` are uint8 pictures (N, C, H, W) or points (N, 2), each with its JSON file beside it. Raises UserError if
+    one of them is missing or damaged.
     """
-    try:
-        splits = [np.load(path, mmap_mode="r") for path in arrays]
-        facts = [json.loads(path.read_text()) for path in sheets]
-    except (OSError, ValueError, EOFError) as fault:
-        raise UserError(f"{arrays[0].parent} cannot be read ({fault}): prepare its splits again") from fault
+    splits = [read(path, "r") for path in arrays]
+    facts = [read_sheet(path) for path in arrays]
     headings = [f"{fact['split']}: {len(array):,}" for fact, array in zip(facts, splits, strict=True)]
     small_print = f"{facts[0]['dataset']}; {facts[0]['source']}; the first examples of each split"
     with look():

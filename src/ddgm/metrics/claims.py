@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddgm.errors import UserError
+from ddgm.errors import UserError, again
 from ddgm.parameters import CLAIM_TABLES, tested
-from ddgm.reading import again, read_table
+from ddgm.reading import read_table
 from ddgm.whole_file import whole_file
 
 COLUMNS = [
