@@ -21,6 +21,7 @@ def a_test(**changed):
     } | changed  # fmt: skip
 
 
+SEEDS = {"spin": [0, 1], "rival": [0, 1]}
 METRICS = pd.DataFrame(
     [("spin", 0, "kl", 0.1), ("spin", 1, "kl", 0.3), ("spin", 0, "modes", 1.0), ("spin", 1, "modes", 0.5)],
     columns=["experiment", "seed", "metric", "value"],
@@ -32,10 +33,14 @@ TRACE = pd.DataFrame(
 CHAINS, GENERATOR = "Langevin from one mode", "generator"
 MIXING = pd.DataFrame(
     [
-        ("spin", 0, GENERATOR, 1, 0.01, "error", 0.02),
-        ("spin", 0, CHAINS, 0, 0.0, "error", 0.75),
-        ("spin", 0, CHAINS, 500, 9.0, "error", 0.6),
-        ("spin", 0, CHAINS, 500, 9.0, "slowdown", math.inf),
+        ("spin", seed, *row)
+        for seed in (0, 1)
+        for row in (
+            (GENERATOR, 1, 0.01, "error", 0.02),
+            (CHAINS, 0, 0.0, "error", 0.75),
+            (CHAINS, 500, 9.0, "error", 0.6),
+            (CHAINS, 500, 9.0, "slowdown", math.inf),
+        )
     ],
     columns=["experiment", "seed", "sampler", "step", "seconds", "metric", "value"],
 )
@@ -52,12 +57,13 @@ def test_a_threshold_may_be_so_many_times_what_a_metric_is(tmp_path):
     tests = [
         a_test(threshold={"experiment": "rival", "metric": "kl", "at": None, "times": times}) for times in (0.5, 0.1)
     ]
-    judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, {}, tmp_path, tmp_path / "c.csv")
+    judge({"better": {"says": "x", "figure": "measures", "tests": tests}}, {}, SEEDS, tmp_path, tmp_path / "c.csv")
     table = pd.read_csv(tmp_path / "c.csv")
     assert table["threshold"].tolist() == pytest.approx([0.5, 0.1]) and table["holds"].tolist() == [True, False]
     assert table["against"].tolist() == ["0.5 times kl of rival", "0.1 times kl of rival"]
     of_itself = a_test(metric="modes", threshold={"experiment": "spin", "metric": "kl", "at": None, "times": 4.0})
-    judge({"better": {"says": "x", "figure": "measures", "tests": [of_itself]}}, {}, tmp_path, tmp_path / "c.csv")
+    better = {"says": "x", "figure": "measures", "tests": [of_itself]}
+    judge({"better": better}, {}, SEEDS, tmp_path, tmp_path / "c.csv")
     assert pd.read_csv(tmp_path / "c.csv")[["mean", "threshold", "holds"]].values.tolist() == [[0.75, 0.8, True]]
 
 
@@ -66,7 +72,7 @@ def test_the_end_of_a_trace_may_be_compared_with_its_beginning(tmp_path):
     TRACE.to_csv(tmp_path / "traces/spin.csv", index=False)
     before = {"experiment": "spin", "metric": "cosine", "at": "first", "times": 1.0}
     tests = [a_test(metric="cosine", at="last", comparison=side, threshold=before) for side in ("at least", "at most")]
-    judge({"grows": {"says": "x", "figure": "traces", "tests": tests}}, {}, tmp_path, tmp_path / "c.csv")
+    judge({"grows": {"says": "x", "figure": "traces", "tests": tests}}, {}, SEEDS, tmp_path, tmp_path / "c.csv")
     table = pd.read_csv(tmp_path / "c.csv")
     assert table[["mean", "threshold"]].values.tolist() == [[1.5, 0.66]] * 2
     assert table["holds"].tolist() == [True, False]
@@ -87,9 +93,9 @@ def test_a_trace_is_looked_at_where_it_begins_or_ends(at, step):
 
 def test_a_sampler_is_looked_at_at_its_last_step():
     chains = a_test(metric="error", at=CHAINS)
-    assert values_of(chains, MIXING).tolist() == [0.6]
-    assert values_of(chains | {"at": GENERATOR}, MIXING).tolist() == [0.02]
-    assert values_of(chains | {"metric": "slowdown"}, MIXING).tolist() == [math.inf]
+    assert values_of(chains, MIXING).tolist() == [0.6] * 2
+    assert values_of(chains | {"at": GENERATOR}, MIXING).tolist() == [0.02] * 2
+    assert values_of(chains | {"metric": "slowdown"}, MIXING).tolist() == [math.inf] * 2
 
 
 @pytest.mark.parametrize(
@@ -174,7 +180,7 @@ RECIPES = {"the paper's": ["spin"]}
 
 
 def test_each_test_is_a_row_with_its_claims_verdict(folder):
-    judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
+    judge(CLAIMS, RECIPES, SEEDS, folder, folder / "claims.csv")
     rows = pd.read_csv(folder / "claims.csv")
     assert list(rows.columns) == claims.COLUMNS
     assert rows["claim"].tolist() == ["follows", "follows", "converges", "mixes", "mixes"]
@@ -183,13 +189,13 @@ def test_each_test_is_a_row_with_its_claims_verdict(folder):
     assert rows["wanted"].tolist() == ["the mean", "2 seeds", "the mean", "the mean", "the mean"]
     assert rows["mean"].tolist() == pytest.approx([0.2, 0.75, 1.5, math.inf, 0.6])
     assert rows["sd"][0] == pytest.approx(0.1414, rel=1e-3) and math.isnan(rows["sd"][3])
-    assert rows["seeds"].tolist() == [2, 2, 2, 1, 1] and rows["says"][2] == "(f) It converges, at the end"
+    assert rows["seeds"].tolist() == [2, 2, 2, 2, 2] and rows["says"][2] == "(f) It converges, at the end"
 
 
 def test_a_verdict_is_of_one_recipe_and_rivals_have_their_own(folder):
     METRICS.assign(experiment="rival").to_csv(folder / "metrics/rival.csv", index=False)
     tests = [a_test(threshold=0.2), a_test(experiment="rival", threshold=0.1), a_test(threshold=0.3)]
-    judge({"follows": CLAIMS["follows"] | {"tests": tests}}, RECIPES, folder, folder / "claims.csv")
+    judge({"follows": CLAIMS["follows"] | {"tests": tests}}, RECIPES, SEEDS, folder, folder / "claims.csv")
     rows = pd.read_csv(folder / "claims.csv")
     assert rows["recipe"].tolist() == ["the paper's", claims.OTHERS, "the paper's"]
     assert rows["holds"].tolist() == [True, False, True]
@@ -201,7 +207,7 @@ def test_a_mean_that_leaves_no_seed_out_is_written_where_the_mean_is_asked_for(t
     (tmp_path / "metrics").mkdir()
     pd.DataFrame(rows, columns=METRICS.columns).to_csv(tmp_path / "metrics/spin.csv", index=False)
     about = {"says": "It fits", "figure": "measures", "tests": [a_test(), a_test(seeds=1)]}
-    judge({"fits": about}, {}, tmp_path, tmp_path / "claims.csv")
+    judge({"fits": about}, {}, SEEDS, tmp_path, tmp_path / "claims.csv")
     of_all, of_some = pd.read_csv(tmp_path / "claims.csv").to_dict("records")
     assert math.isnan(of_all["mean"]) and not of_all["holds"]
     assert of_some["mean"] == 0.1 and of_some["holds"] and of_some["wanted"] == "1 seeds"
@@ -216,7 +222,7 @@ def test_a_damaged_table_is_named_and_no_verdict_is_written(folder, content):
     damaged = folder / "metrics/spin.csv"
     damaged.write_text(content)
     with pytest.raises(UserError, match=f"{damaged} .*make it again with 'snakemake"):
-        judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
+        judge(CLAIMS, RECIPES, SEEDS, folder, folder / "claims.csv")
     assert not (folder / "claims.csv").exists()
 
 
@@ -249,7 +255,7 @@ def test_a_table_that_was_cut_in_its_last_seed_gives_no_verdict(table, tmp_path,
 
 def test_the_figures_can_be_drawn_from_what_the_judge_writes(folder):
     """Every column that a claim's figure reads is there, under its name and with its words."""
-    judge(CLAIMS, RECIPES, folder, folder / "claims.csv")
+    judge(CLAIMS, RECIPES, SEEDS, folder, folder / "claims.csv")
     for claim, expected in (("follows", "partly"), ("converges", "reproduced"), ("mixes", "not reproduced")):
         read = figures.read_claim(claim, folder / "claims.csv")
         assert (read.tests["verdict"] == expected).all() and len(read.tests) == len(CLAIMS[claim]["tests"])

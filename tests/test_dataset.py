@@ -71,7 +71,7 @@ def test_an_array_that_is_no_split_is_refused_in_a_sentence(content, says, mode,
         array.write_bytes(content)
     elif content is not None:
         np.save(array, content)
-    with pytest.raises(UserError, match=rf"^{re.escape(str(array))} {says}"):
+    with pytest.raises(UserError, match="^" + re.escape(str(array)) + f" {says}"):
         prepared.read(array, mode)
 
 
@@ -79,7 +79,7 @@ def test_an_archive_under_an_array_s_name_is_refused_in_a_sentence(tmp_path):
     array = tmp_path / "train.npy"
     with array.open("wb") as file:
         np.savez(file, x=np.zeros((4, 2), np.float32))
-    with pytest.raises(UserError, match="holds an archive .* are needed"):
+    with pytest.raises(UserError, match=r"holds an archive .* are needed"):
         prepared.read(array)
 
 

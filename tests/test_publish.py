@@ -56,6 +56,7 @@ def publish(tmp_path, monkeypatch):
     judge(
         {"fits": {"says": "The energy fits", "figure": "measures", "tests": at_most}},
         {"Eq. 15, the paper's": ["four_spin"]},
+        {"four_spin": sorted({seed for _, seed, *_ in rows})},
         results,
         results / "metrics/claims.csv",
     )

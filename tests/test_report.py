@@ -107,7 +107,8 @@ def test_the_verdicts_and_the_tests_that_failed_stand_in_the_page(report, made):
     other = {**claim, "says": "So does the other", "tests": [{**tests[1], "experiment": "toy_digits"}]}
     table = made / "metrics/toy_digits.csv"
     table.write_text((made / "metrics/toy_four_spin.csv").read_text().replace("toy_four_spin", "toy_digits"))
-    judge({"fits": claim, "other": other}, {"ours": ["toy_digits"]}, made, made / "metrics/claims.csv")
+    seeds = {"toy_four_spin": [0, 1], "toy_digits": [0, 1]}
+    judge({"fits": claim, "other": other}, {"ours": ["toy_digits"]}, seeds, made, made / "metrics/claims.csv")
     table.unlink()  # No such model lies here, whose provenance the page would ask for.
     text = page(report)
     assert re.search(r"<td>The energy fits</td><td class=\"verdict partly\">◐ 1 of 2</td><td [^>]*></td>", text)

@@ -227,14 +227,12 @@ def anneal(args: argparse.Namespace, params: dict[str, Any]) -> None:
 def judge(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Compare the paper's claims with what was measured: a verdict for each, by each recipe."""
     from ddgm.metrics.claims import judge as judge_all
-    from ddgm.metrics.claims import require_seeds
 
     folder, shown = RESULTS / args.branch, params["branches"][args.branch]
     seeds = {name: row["seeds"] for name, row in params["experiments"].items() if "seeds" in row}
     for about in shown["claims"].values():
         existing_tables(about, folder)
-        require_seeds(about, folder, seeds)
-    judge_all(shown["claims"], shown["recipes"], folder, folder / "metrics" / "claims.csv")
+    judge_all(shown["claims"], shown["recipes"], seeds, folder, folder / "metrics" / "claims.csv")
 
 
 def search(args: argparse.Namespace, params: dict[str, Any]) -> None:

@@ -34,13 +34,13 @@ def read(path: Path) -> pd.DataFrame:
     return read_table(path, ["seed", "metric", "value"])
 
 
-def require_seeds(about: dict[str, Any], folder: Path, seeds: dict[str, list[int]]) -> None:
+def require_seeds(
+    about: dict[str, Any], files: dict[str, Path], measured: dict[str, pd.DataFrame], seeds: dict[str, list[int]]
+) -> None:
     """UserError where what a claim asks for is not there of just its experiment's seeds: a part of a table is gone.
 
-    `seeds` has those of each experiment, `folder` is a branch's.
+    `files`, the tables in them and `seeds` are by experiment.
     """
-    files = tables(about, folder)
-    measured = {name: read(path) for name, path in files.items()}
     against = [test["threshold"] for test in about["tests"] if isinstance(test["threshold"], dict)]
     for asked in (*about["tests"], *against):
         name = asked["experiment"]
@@ -102,16 +102,21 @@ def verdict(results: list[bool]) -> str:
     return "partly" if any(results) else "not reproduced"
 
 
-def judge(claims: dict[str, Any], recipes: dict[str, list[str]], folder: Path, target: Path) -> None:
+def judge(
+    claims: dict[str, Any], recipes: dict[str, list[str]], seeds: dict[str, list[int]], folder: Path, target: Path
+) -> None:
     """Write a row for each test of each claim, with its recipe's verdict; `folder` is a branch's results.
 
-    `recipes` says which experiments are by which recipe; those in none are rivals.
+    `recipes` says which experiments are by which recipe; those in none are rivals. `seeds` are each experiment's.
+    Raises UserError where a table is missing or damaged, or lacks one of them.
     """
     recipe_of = {experiment: recipe for recipe, names in recipes.items() for experiment in names}
     read_once = cache(read)  # two claims may look at one table
     rows = []
     for claim, about in claims.items():
-        measured = {name: read_once(path) for name, path in tables(about, folder).items()}
+        files = tables(about, folder)
+        measured = {name: read_once(path) for name, path in files.items()}
+        require_seeds(about, files, measured, seeds)
         for test in about["tests"]:
             test = resolved(test, measured)
             values = values_of(test, measured[test["experiment"]])
