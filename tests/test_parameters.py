@@ -87,20 +87,64 @@ MISTAKES = {
     ),
     "a number that YAML reads as text": (
         edit("experiments.mnist.optimiser.energy_rate", "1e-3"),
-        'is "1e-3", and must be of type number; YAML reads 1e-3 as text, write 1.0e-3',
+        'is "1e-3", and must be a number; YAML reads 1e-3 as text, write 1.0e-3',
     ),
     "a wrong type": (
         edit("experiments.mnist.schedule.steps", "many"),
-        'experiments.mnist.schedule.steps is "many", and must be of type integer',
+        'experiments.mnist.schedule.steps is "many", and must be a whole number',
+    ),
+    "a number in a list's place": (
+        edit("experiments.mnist.seeds", 0),
+        "experiments.mnist.seeds is 0, and must be a list (one energy and generator",
+    ),
+    "a text in the place of numbers or of null": (
+        edit("experiments.mnist.range", "x"),
+        'experiments.mnist.range is "x", and must be a list or null (the numbers that',
+    ),
+    "a seed twice": (
+        edit("experiments.mnist.seeds", [3, 0, 3]),
+        "experiments.mnist.seeds has 3 twice: write it once (",
+    ),
+    "a search that draws from a number": (
+        edit("branches.paper.searches.planar.over", {"energy.kind": 3}),
+        "over.energy.kind is 3, and must be a list or a mapping of keys to values (a list to choose from, or {low:",
+    ),
+    "a search's range without its end": (
+        edit("branches.paper.searches.planar.over", {"optimiser.energy_rate": {"low": 1.0}}),
+        "over.optimiser.energy_rate lacks the key 'high': write it",
+    ),
+    "a search that draws from nothing": (
+        edit("branches.paper.searches.planar.over", {"energy.kind": []}),
+        "over.energy.kind is [], and must be a list of at least 1",
+    ),
+    "a search measured by half a setting": (
+        edit("branches.paper.searches.digits.evaluation.pairs", None),
+        "branches.paper.searches.digits.evaluation lacks the key 'pairs': write it",
+    ),
+    "a tolerance that ends nothing": (
+        edit("branches.paper.evaluation.tolerance", 2.0),
+        "branches.paper.evaluation.tolerance is 2.0, and must be below 1 (relative change of Z",
+    ),
+    "more dimensions than z has": (
+        edit("experiments.mnist.entropy.dimensions", 11),
+        "mnist.entropy.dimensions is 11, and must be at most 10, which G(z) has: those of z (generator.latent)",
+    ),
+    "more dimensions than points have": (
+        edit("experiments.four_spin_neighbour.negative.importance.dimensions", 3),
+        "negative.importance.dimensions is 3, and must be at most 2, which G(z) has: those of the points",
+    ),
+    "faces told from themselves": (
+        edit("branches.paper.images.others", {"celeba": "celeba"}),
+        "branches.paper.images.others names 'celeba' for itself: write another data set",
     ),
     "a misspelt key at the top": (rename("mirror", "mirrors"), "unknown key 'mirrors': did you mean 'mirror'?"),
     "a rate that is no number": (
         edit("experiments.mnist.optimiser.energy_rate", float("nan")),
-        "experiments.mnist.optimiser.energy_rate is NaN, and must be of type number (",
+        "experiments.mnist.optimiser.energy_rate is NaN, and must be a number (",
     ),
     "a count with a point": (
         edit("experiments.mnist.schedule.generator_steps", 2.0),
-        "experiments.mnist.schedule.generator_steps is 2.0, and must be of type integer (",
+        "experiments.mnist.schedule.generator_steps is 2.0, and must be a whole number (",
     ),
     "a seed beyond 32 bits": (
         edit("experiments.mnist.seeds", [2**70]),
@@ -116,7 +160,7 @@ MISTAKES = {
     ),
     "convolutions of points": (
         edit("experiments.four_spin.generator.kind", "convolutional"),
-        "experiments.four_spin.generator is convolutional, which needs colour images (data set 'four_spin')",
+        "experiments.four_spin.generator is convolutional, which needs colour images, of data set",
     ),
     "more convolutions than the side can be halved": (
         edit("datasets.celeba.side", 40),
@@ -429,7 +473,7 @@ def test_a_mistake_is_one_sentence_that_says_what_to_write(mistake, parameters):
             r"has a value that cannot be read \(day is out of range for month\): write it in quotes",
         ),
         ("experiments: [1\n", "is not YAML at line 2, column 1"),
-        ("", "the file is null, and must be of type object"),
+        ("", "the file is null, and must be a mapping of keys to values"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(text, sentence, tmp_path):

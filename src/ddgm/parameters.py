@@ -33,6 +33,11 @@ KINDS_SHOWN = {
 # Where negative samples may come from, by what the data are.
 NEGATIVES_OF_POINTS = ("generator", "langevin", "persistent", "quadrature")
 NEGATIVES_OF_PICTURES = ("generator", "spliced", "noised")
+# JSON Schema's types, as one says what to write.
+TYPES = {
+    "array": "a list", "object": "a mapping of keys to values", "string": "text", "integer": "a whole number",
+    "number": "a number", "boolean": "true or false", "null": "null",
+}  # fmt: skip
 WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
@@ -329,6 +334,8 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                 if wanted not in datasets or evidence(datasets[wanted]) != "images":
                     here = f"branches.{branch}.images.others names '{wanted}', which is no data set of colour images"
                     yield f"{here}{nearest(wanted, [n for n, row in datasets.items() if evidence(row) == 'images'])}"
+            if name == other:
+                yield f"branches.{branch}.images.others names '{other}' for itself: write another data set"
             sides = [datasets.get(one, {}).get("side") for one in (name, other)]
             if None not in sides and sides[0] != sides[1]:
                 yield (
@@ -355,7 +362,8 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
         halvings = len(row[net].get("hidden", []))
         if kind == "convolutional" and (side is None or side % 2**halvings):
             fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
-            yield f"{key}.{net} is convolutional, which needs {fits} (data set '{row['dataset']}'): write dense"
+            has = f", of data set '{row['dataset']}'" + (f" with a side of {side}" if side else "")
+            yield f"{key}.{net} is convolutional, which needs {fits}{has}: write dense, or name another data set"
     pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
     if row["entropy"].get("neighbours", 0) >= pool:
         yield (
@@ -368,6 +376,14 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             f"{key}.negative.importance.neighbours is {weighted['neighbours']}, and must be below "
             f"{row['schedule']['batch']}, the samples it is looked for among (schedule.batch)"
         )
+    # G(z) fills no more dimensions than z has; points have two.
+    most = min(row["generator"]["latent"], 2) if planar else row["generator"]["latent"]
+    for part, settings in (("entropy", row["entropy"]), ("negative.importance", weighted or {})):
+        if settings.get("dimensions", 0) > most:
+            yield (
+                f"{key}.{part}.dimensions is {settings['dimensions']}, and must be at most {most}, which G(z) has: "
+                f"those of {'the points' if planar and most == 2 else 'z (generator.latent)'}"
+            )
     if row["objective"]["penalty"] and not row["objective"]["penalty_end"]:
         yield f"{key}.objective has a penalty_end of 0, which no ratio leads to: write 0 for both, or for none"
     if row["negative"]["kind"] not in (fitting := NEGATIVES_OF_POINTS if planar else NEGATIVES_OF_PICTURES):
@@ -518,21 +534,40 @@ def _sentence(error: Any) -> str:
         about = error.schema.get("properties", {}).get(missing, {}).get("description", "")
         return f"{key} lacks the key '{missing}': write it{f' ({about})' if about else ''}"
     if error.validator == "type":
-        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        textual = isinstance(error.instance, str) and "number" in wanted
-        number = _as_number(error.instance) if textual else None
+        wanted = _types(error)
+        number = _as_number(error.instance) if isinstance(error.instance, str) and "number" in wanted else None
         hint = f"; YAML reads {error.instance} as text, write {number}" if number else ""
-        return f"{key} is {value}, and must be of type {wanted}{hint}{meaning}"
+        return f"{key} is {value}, and must be {' or '.join(TYPES[name] for name in wanted)}{hint}{meaning}"
+    if error.validator == "anyOf":
+        ways: dict[int, list[Any]] = {}
+        for fault in error.context:
+            ways.setdefault(fault.schema_path[0], []).append(fault)
+        # Of the ways to write it, that which has what is written most right.
+        fitting = [faults for faults in ways.values() if faults[0].validator != "type" or faults[0].path]
+        if fitting:
+            return _sentence(min(fitting, key=len)[0])
+        wanted = [name for faults in ways.values() for name in _types(faults[0])]
+        return f"{key} is {value}, and must be {' or '.join(TYPES[name] for name in wanted)}{meaning}"
+    if error.validator == "uniqueItems":
+        twice = next(one for n, one in enumerate(error.instance) if one in error.instance[:n])
+        return f"{key} has {json.dumps(twice, default=str)} twice: write it once{meaning}"
     if error.validator in ("enum", "const"):
         allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
         return f"{key} is {value}{nearest(str(error.instance), [str(a) for a in allowed])}{meaning}"
     limits = {
         "minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below",
-        "minItems": "a list of at least", "maxItems": "a list of at most", "pattern": "spelt as",
+        "minItems": "a list of at least", "maxItems": "a list of at most", "minLength": "text of a length of at least",
+        "minProperties": "a mapping with at least", "pattern": "spelt as",
     }  # fmt: skip
     if error.validator in limits:
         return f"{key} is {value}, and must be {limits[error.validator]} {error.validator_value}{meaning}"
     return f"{key}: {error.message}{meaning}"
+
+
+def _types(error: Any) -> list[str]:
+    """The names of the types that a value of the wrong type might have."""
+    wanted = error.validator_value
+    return [wanted] if isinstance(wanted, str) else list(wanted)
 
 
 def _as_number(text: Any) -> str | None:
