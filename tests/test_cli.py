@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from conftest import DUMPER, ROOT
 from ddgm import cli, record, whole_file
+from ddgm.datasets import prepared
 
 
 @pytest.fixture
@@ -263,6 +265,21 @@ def test_too_little_memory_is_one_sentence_that_says_what_to_lower(error, wanted
     (project / "data/prepared/four_spin/test.npy").touch()
     assert cli.main(["describe", "four_spin"]) == 1
     assert said(capsys)[0].endswith("end other programs, or run the same command where there is more")
+
+
+def test_what_is_made_of_a_toy_data_set_goes_to_the_toy_branch(project, capsys):
+    """As with an experiment, and without --branch; and what is missing is asked for before a network is."""
+    assert cli.main(["reference", "toy_faces"]) == 1
+    assert said(capsys)[0].startswith("ddgm: data/prepared/toy_faces/train.npy is missing: make it with 'ddgm prepare ")
+    assert cli.main(["classify", "toy_digits"]) == 1
+    assert "data/prepared/toy_digits/train.npy is missing" in said(capsys)[0]
+    digits = yaml.safe_load((project / "params.yaml").read_text())["datasets"]["toy_digits"]
+    for split in ("train", "test"):
+        array = Path(f"data/prepared/toy_digits/{split}.npy")
+        array.parent.mkdir(parents=True, exist_ok=True)
+        prepared.write(digits, array, np.zeros((3, 1, 28, 28), np.uint8))
+    assert cli.main(["describe", "toy_digits"]) == 0
+    assert Path("results/toy/data/toy_digits.csv").is_file() and not Path("results/paper").exists()
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("shapes do not match"), OSError(errno.EBADF, "bad file")])

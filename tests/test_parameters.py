@@ -538,3 +538,21 @@ def test_the_package_trains_without_snakemake_dvc_and_jsonschema(parameters, tmp
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "is not checked" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "branch"),
+    [
+        ("experiment", "toy_digits", "toy"),
+        ("experiment", "mnist", "paper"),
+        ("dataset", "toy_faces", "toy"),
+        ("dataset", "four_spin", "paper"),
+        ("dataset", "celeba_15k", "paper"),
+        ("claim", "entropy_is_essential", "paper"),
+        ("experiment", None, "paper"),
+    ],
+)
+def test_a_command_without_a_branch_is_of_the_one_that_shows_what_it_names(kind, name, branch):
+    rows = parameters.load(str(ROOT / "params.yaml"))
+    assert parameters.choose_branch(rows, None, kind, name) == branch
+    assert parameters.choose_branch(rows, "toy", kind, name) == "toy"

@@ -161,12 +161,13 @@ def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
     from ddgm.metrics import images
 
     refuse_kind("reference", args.dataset, args.dataset, ("images",), params)
+    array = training_array(args.dataset)
     settings = params["branches"][args.branch]["images"]
     weights, absent = inception_weights(settings, True, file_of_parameters(args))
     if absent:
         log.info(f"{args.dataset}: without Inception's distances: {absent}")
     target = RESULTS / args.branch / "references" / f"{args.dataset}.npz"
-    images.reference(training_array(args.dataset), settings, target, weights, absent)
+    images.reference(array, settings, target, weights, absent)
 
 
 def inception_weights(
@@ -565,7 +566,7 @@ def parser() -> Parser:
                 help="experiment of fig3 or fig4, data set of a sheet, a claim",
             )
         if run not in (fetch, prepare, verify, provenance):
-            verb.add_argument("--branch", help="paper or toy; the one that shows the experiment, by default")
+            verb.add_argument("--branch", help="paper or toy; the one that shows it, by default")
         if run is prepare:
             verb.add_argument("--workers", type=positive, help="processes that decode pictures; all cores by default")
         if run is train:
@@ -618,9 +619,10 @@ def main(argv: list[str] | None = None) -> int:
             start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
-            of_other = args.verb in ("describe", "reference") or getattr(args, "figure", None) in ("sheet", "claim")
-            experiment = None if of_other else getattr(args, "experiment", None)
-            args.branch = parameters.choose_branch(params, args.branch, experiment)
+            kind = "dataset" if "dataset" in args else "experiment"
+            kind = {"sheet": "dataset", "claim": "claim"}.get(getattr(args, "figure", None), kind)
+            name = getattr(args, "dataset", None) or getattr(args, "experiment", None)
+            args.branch = parameters.choose_branch(params, args.branch, kind, name)
         note_code()
         args.run(args, params)
         note_job(["ddgm", *(sys.argv[1:] if argv is None else argv)], started)

@@ -174,11 +174,20 @@ def search_of(parameters: dict[str, Any], branch: str, experiment: str) -> str:
     raise UserError(f"no search of branch {branch} varies '{experiment}'{nearest(experiment, known)}")
 
 
-def choose_branch(parameters: dict[str, Any], branch: str | None, experiment: str | None) -> str:
-    """The branch that was asked for, else the one that shows the experiment, else `paper`."""
+def choose_branch(parameters: dict[str, Any], branch: str | None, kind: str, name: str | None) -> str:
+    """The branch that was asked for, else the first that shows what is named, `kind` an experiment, dataset or claim.
+
+    Where nothing is named, or no branch shows it, `paper`; UserError for an experiment that none shows.
+    """
     if branch and branch not in BRANCHES:
         raise UserError(f"there is no branch '{branch}'{nearest(branch, list(BRANCHES))}")
-    return branch or (branch_of(parameters, experiment) if experiment else "paper")
+    if branch or not name:
+        return branch or "paper"
+    if kind == "experiment":
+        return branch_of(parameters, name)
+    branches = parameters["branches"]
+    shown = {one: datasets(parameters, one) if kind == "dataset" else row["claims"] for one, row in branches.items()}
+    return next((one for one, names in shown.items() if name in names), "paper")
 
 
 def branch_of(parameters: dict[str, Any], experiment: str) -> str:
