@@ -31,11 +31,24 @@ def engines(tmp_path, monkeypatch):
         ("stages: [1]\n", True),
         ("stages:\n  draw-x:\n", True),
         ("<<<<<<< HEAD\nstages: {}\n=======\n", True),
+        ("stages: \udcff\n", True),
     ],
 )
-def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines, tmp_path):
-    (tmp_path / file).write_text(content)
-    assert engines.disagreements() == ((["dvc.lock"], []) if damaged else ([], []))
+def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines, tmp_path, monkeypatch, capsys):
+    """Of a damaged record one hears what restores it, at the start of a run; the pipeline is written again."""
+    (tmp_path / file).write_text(content, errors="surrogateescape")
+    called = []
+    monkeypatch.setattr(engines, "bridged", lambda: True)
+    monkeypatch.setattr(engines, "apart", called.append)
+    monkeypatch.setattr(engines, "in_step", lambda: True)
+    engines.before_run(True)
+    engines.after_run()
+    said = capsys.readouterr().err
+    if damaged and file == "dvc.lock":
+        wanted = "Nothing is recorded for DVC: dvc.lock is damaged: restore it with 'git checkout dvc.lock'"
+        assert said.splitlines() == [wanted] and called == []
+    else:
+        assert said == "" and called == ["adopt"] * damaged + ["sync"]
 
 
 def test_the_pipeline_is_written_whole_or_not_at_all(engines, tmp_path, monkeypatch):

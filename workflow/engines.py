@@ -56,6 +56,9 @@ def before_run(is_main_process: bool) -> None:
     """At the start of a Snakemake run, also of a dry one: bring dvc.yaml into step and adopt, if there is need."""
     if not (is_main_process and bridged()):
         return
+    if damage := damaged_lock():
+        print(f"Nothing is recorded for DVC: {damage}", file=sys.stderr)
+        return
     foreign, unrecorded = disagreements()
     if foreign or not in_step():
         apart("adopt")
@@ -66,7 +69,7 @@ def before_run(is_main_process: bool) -> None:
 
 def after_run() -> None:
     """At the end of a Snakemake run that had jobs, also of a failed one: record what is finished."""
-    if bridged():
+    if bridged() and not damaged_lock():
         apart("sync")
 
 
@@ -243,14 +246,24 @@ def stages_of(file: Path) -> dict[str, Any]:
     return stages
 
 
+def damaged_lock() -> str | None:
+    """What to do about a dvc.lock that cannot be read, as a merge left half-done leaves it."""
+    try:
+        stages_of(LOCK)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return f"{LOCK} is damaged: restore it with 'git checkout {LOCK}'"
+    return None
+
+
 def disagreements() -> tuple[list[str], list[str]]:
     """The stages with files that Snakemake did not make, and those that it made and dvc.lock has never heard of.
 
     Asked at each run, so without DVC, which takes a second to import."""
+    locked = stages_of(LOCK)
     try:
-        stages, locked = stages_of(PIPELINE), stages_of(LOCK)
-    except yaml.YAMLError:
-        return ["dvc.lock"], []  # a merge left half-done: DVC will say what is wrong
+        stages = stages_of(PIPELINE)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return [str(PIPELINE)], []  # it is written again
     foreign, unrecorded = [], []
     for name, entry in stages.items():
         outs = [out for kind in ("outs", "metrics") for out in entry.get(kind) or ()]
@@ -393,6 +406,8 @@ def main(command: str) -> None:
         write_pipeline(flow)
         if command == "generate":
             return
+        if damage := damaged_lock():
+            raise SystemExit(damage)
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
