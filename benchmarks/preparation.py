@@ -237,6 +237,9 @@ def main() -> None:
         "--memory", action="store_true", help="measure memory, at all faces and at ten times as many"
     )
     asked = arguments.parse_args()
+    for name in (celeba.ARCHIVE, celeba.PARTITION):
+        if not (asked.folder / name).is_file():
+            sys.exit(f"{asked.folder} holds no {name}: write the folder of both, as data/raw/celeba_15k")
     with tempfile.TemporaryDirectory() as work:
         if asked.memory:
             lines = list(measure_memory(asked.folder, Path(work)))
