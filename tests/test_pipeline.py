@@ -294,6 +294,28 @@ def test_a_mistake_in_params_yaml_stops_before_the_first_job(old, new, sentence,
 
 
 @pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("figures/fig3_mnits.png", "experiments has no entry 'mnits': did you mean 'mnist'? allowed are "),
+        ("figures/fig3_steps_mnits.png", "experiments has no entry 'steps_mnits'"),
+        ("figures/fig3_four_spin.png", "'four_spin', whose data are not digits, as the figure's: allowed are mnist, "),
+        (
+            "figures/fig4_curves_mnist.pdf",
+            "'mnist', whose data are not colour images, as the figure's: allowed are celeba",
+        ),
+        (
+            "figures/claim_energy_fits.png",
+            "branches.paper.claims has no entry 'energy_fits': did you mean 'energy_fits_data'?",
+        ),
+        ("data/celeb.csv", "datasets has no entry 'celeb': did you mean 'celeba'? allowed are four_spin, "),
+    ],
+)
+def test_a_target_of_a_wrong_name_stops_before_the_first_job_in_one_sentence(target, sentence, project):
+    said = run(project, f"snakemake -n results/paper/{target}", code=1)
+    assert sentence in said and "Traceback" not in said and len(said.splitlines()[-1]) < 1000
+
+
+@pytest.mark.parametrize(
     "command",
     [
         "ruff check .",

@@ -42,6 +42,14 @@ def test_inceptions_features_have_a_gpu_where_a_training_on_their_data_has(incep
     assert selection.inception_gpus(of(dataset="celeba")) == gpus
 
 
+def test_a_figure_refuses_another_kind_of_data_and_leaves_unknown_names_to_the_longer_figure(select):
+    needs = imported("workflow/selection.py").FIGURES["fig3"]
+    refuse = select().refuse_kind(needs)
+    assert refuse(of(experiment="mnist")) == refuse(of(experiment="steps_mnist")) == []
+    with pytest.raises(SystemExit, match=r"of 'four_spin', whose data are not digits, .*: allowed are mnist, "):
+        refuse(of(experiment="four_spin"))
+
+
 SUBSET = {"says": "subset: a few", "checksums": {"bedroom_val_lmdb.zip": f"sha256:{64 * '0'}"}}
 
 

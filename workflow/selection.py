@@ -10,9 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-from snakemake.exceptions import WorkflowError
+from typing import Any, NoReturn
 
 from ddgm import parameters
 from ddgm.datasets import registry
@@ -52,12 +50,17 @@ def modules(*names: str) -> list[str]:
     return sorted(set().union(*(imports(name) for name in names)))
 
 
+def refuse(sentence: str) -> NoReturn:
+    """End Snakemake with one sentence: of a WorkflowError it would print the lines of this file too."""
+    sys.exit(f"ddgm: {sentence}")
+
+
 def require_yaml(file: str) -> None:
     """Say where a file is no YAML before Snakemake reads it, which does not."""
     try:
         parameters.read(file)
     except UserError as error:
-        sys.exit(f"ddgm: {error}")
+        refuse(str(error))
 
 
 class Selection:
@@ -67,8 +70,7 @@ class Selection:
         try:
             parameters.check(config)
         except UserError as error:
-            # Not a WorkflowError, to which Snakemake adds where in the Snakefile it was raised.
-            sys.exit(f"ddgm: {error}")
+            refuse(str(error))
         self.config = config
 
     def pick(self, *keys: str) -> Callable[[Any], str]:
@@ -121,7 +123,7 @@ class Selection:
         try:
             return parameters.select(self.config, key)
         except UserError as error:
-            raise WorkflowError(str(error)) from None
+            refuse(str(error))
 
     def experiment(self, name: str) -> dict[str, Any]:
         return self.value(f"experiments.{name}")
@@ -131,7 +133,7 @@ class Selection:
         row = self.value(f"datasets.{wildcards.dataset}")
         if wildcards.split not in registry.splits(row):
             allowed = ", ".join(registry.splits(row))
-            raise WorkflowError(f"{wildcards.dataset} has no split '{wildcards.split}': allowed are {allowed}")
+            refuse(f"{wildcards.dataset} has no split '{wildcards.split}': allowed are {allowed}")
         return [f"data/raw/{wildcards.dataset}/{file}" for file in registry.raw_files(row, wildcards.split)]
 
     def fetch_modules(self, wildcards: Any) -> list[str]:
@@ -323,7 +325,7 @@ class Selection:
         try:
             name = parameters.search_of(self.config, wildcards.branch, wildcards.experiment)
         except UserError as error:
-            raise WorkflowError(str(error)) from None
+            refuse(str(error))
         plan = f"branches.{wildcards.branch}.searches.{name}"
         # Not what is searched beside it, nor how trials are put in order.
         keys = [f"{plan}.{key}" for key in self.value(plan) if key not in ("experiments", "together")]
@@ -342,7 +344,24 @@ class Selection:
     def drawn_from(self, figure: Figure) -> list[Any]:
         """What a figure's rule reads: files of one experiment, or of every experiment that the figure shows."""
         patterns = [FILES[kind][0] for kind in figure.drawn_from]
-        return patterns if figure.each else [self.shown(figure.shows, pattern) for pattern in patterns]
+        if not figure.each:
+            return [self.shown(figure.shows, pattern) for pattern in patterns]
+        return [*patterns, self.refuse_kind(figure)]
+
+    def refuse_kind(self, figure: Figure) -> Callable[[Any], list[str]]:
+        """No more files; ends a run before its first job where a figure of digits, say, is asked for of points."""
+
+        def nothing(wildcards: Any) -> list[str]:
+            kinds = parameters.KINDS_SHOWN[figure.shows]
+            # Snakemake asks it of fig3 and "steps_mnist" too, before it takes the longer name.
+            if wildcards.experiment in self.config["experiments"] and self.evidence(wildcards.experiment) not in kinds:
+                fitting = [name for name in self.config["experiments"] if self.evidence(name) in kinds]
+                wanted = f"whose data are not {parameters.WORDS[kinds[0]]}, as the figure's"
+                near = parameters.nearest(wildcards.experiment, fitting)
+                refuse(f"a figure is asked for of '{wildcards.experiment}', {wanted}{near}")
+            return []
+
+        return nothing
 
     def pick_figure(self, figure: Figure) -> Callable[[Any], str]:
         """As `pick`, for a figure: the titles of what it shows."""

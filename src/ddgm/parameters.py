@@ -38,6 +38,7 @@ TYPES = {
     "array": "a list", "object": "a mapping of keys to values", "string": "text", "integer": "a whole number",
     "number": "a number", "boolean": "true or false", "null": "null",
 }  # fmt: skip
+LISTED = 24  # of the names that are allowed, in a sentence that says so
 WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
 # The tables that each kind of a claim's figure is drawn from, and its tests look at.
 CLAIM_TABLES = {"measures": "metrics", "traces": "traces", "mixing": "mixing"}
@@ -266,11 +267,15 @@ def changed(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Any) -> str:
-    """': did you mean ...? allowed are ...', the end of a sentence about an unknown name."""
+    """': did you mean ...? allowed are ...', the end of a sentence about an unknown name; of many, the nearest."""
     names = [str(name) for name in known] if isinstance(known, dict | list) else []
     close = difflib.get_close_matches(word, names, 1)
     guess = f": did you mean '{close[0]}'?" if close else ":"
-    return f"{guess} allowed are {', '.join(names) or 'none'}"
+    more = len(names) - LISTED
+    if more > 1:
+        nearest_of_all = difflib.get_close_matches(word, names, LISTED, cutoff=0.0)
+        names = [name for name in names if name in nearest_of_all]
+    return f"{guess} allowed are {', '.join(names) or 'none'}" + (f" and {more} more" if more > 1 else "")
 
 
 def _unknown_key_first(error: Any) -> tuple:
