@@ -209,6 +209,18 @@ def test_the_whole_paper_is_planned_without_data_and_without_a_network(project):
         assert name in planned, name
 
 
+def test_all_that_needs_no_gpu_is_one_target(project):
+    planned = run(project, "snakemake -n cpu")
+    rows = PARAMETERS
+    shown = [name for key in ("fig2", "fig3", "compared") for name in rows["branches"]["paper"][key]]
+    for name in shown:
+        is_of_images = rows["datasets"][rows["experiments"][name]["dataset"]]["kind"] in ("celeba", "lsun")
+        assert (f"results/paper/metrics/{name}.csv" in planned) != is_of_images, name
+    for made in ("draw_fig1", "draw_fig2_extended", "draw_fig2_curves", "draw_fig3_steps", "draw_claim", "anneal"):
+        assert made in planned, made
+    assert not any(word in planned for word in ("celeba", "lsun", "draw_fig4", "draw_curves"))
+
+
 @pytest.mark.parametrize("target", ["fig1", "fig2", "fig3", "fig4"])
 def test_a_figure_is_a_target_that_needs_nothing_of_the_others(target, project):
     planned = run(project, f"snakemake -n --forceall {target}")

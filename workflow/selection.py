@@ -352,7 +352,7 @@ class Selection:
         """No more files; ends a run before its first job where a figure of digits, say, is asked for of points."""
 
         def nothing(wildcards: Any) -> list[str]:
-            kinds = parameters.KINDS_SHOWN[figure.shows]
+            kinds = kinds_shown(figure)
             # Snakemake asks it of fig3 and "steps_mnist" too, before it takes the longer name.
             if wildcards.experiment in self.config["experiments"] and self.evidence(wildcards.experiment) not in kinds:
                 fitting = [name for name in self.config["experiments"] if self.evidence(name) in kinds]
@@ -380,10 +380,27 @@ class Selection:
         return [file for name in showing(shows) for file in self.figure(name, branch)]
 
     def everything(self, branch: str) -> list[str]:
-        drawn = [file for name in (*FIGURES, *self.claim_figures(branch)) for file in self.figure(name, branch)]
+        """Every figure and table of a branch."""
+        drawn = [file for name in FIGURES for file in self.figure(name, branch)]
         likelihoods = [f"results/{branch}/likelihoods/{name}.csv" for name in self.value(f"branches.{branch}.annealed")]
-        tables = [f"results/{branch}/metrics.csv", f"results/{branch}/metrics/claims.csv", *likelihoods]
-        return [*drawn, *tables, *self.data(branch)]
+        return [*drawn, *self.judged(branch), f"results/{branch}/metrics.csv", *likelihoods, *self.data(branch)]
+
+    def without_images(self, branch: str) -> list[str]:
+        """Every figure and table of a branch that needs no colour images, which want a GPU."""
+        names = [name for name in self.names(branch) if self.evidence(name) != "images"]
+        # A figure of all experiments shows images too.
+        fitting = [name for name, figure in FIGURES.items() if "images" not in kinds_shown(figure)]
+        drawn = [file for name in fitting for file in self.figure(name, branch)]
+        measured = [f"results/{branch}/metrics/{name}.csv" for name in names]
+        annealed = [name for name in self.value(f"branches.{branch}.annealed") if self.evidence(name) != "images"]
+        likelihoods = [f"results/{branch}/likelihoods/{name}.csv" for name in annealed]
+        sets = list(dict.fromkeys(self.experiment(name)["dataset"] for name in names))
+        return [*drawn, *self.judged(branch), *measured, *likelihoods, *described(branch, sets)]
+
+    def judged(self, branch: str) -> list[str]:
+        """The verdicts on a branch's claims, and their figures."""
+        figures = [file for name in self.claim_figures(branch) for file in self.figure(name, branch)]
+        return [f"results/{branch}/metrics/claims.csv", *figures]
 
     def reported(self, wildcards: Any) -> list[str]:
         """What a branch's report is written from: all that it shows, and where each trained net comes from."""
@@ -415,6 +432,16 @@ class Selection:
 
     def data(self, branch: str) -> list[str]:
         """A table and a contact sheet of each data set of a branch, for which every split is prepared."""
-        names = parameters.datasets(self.config, branch)
-        sheets = [f"results/{branch}/figures/sheet_{name}.{kind}" for name in names for kind in ("png", "pdf")]
-        return [f"results/{branch}/data/{name}.csv" for name in names] + sheets
+        return described(branch, parameters.datasets(self.config, branch))
+
+
+def kinds_shown(figure: Figure) -> tuple[str, ...]:
+    """The kinds of evidence of what a figure shows: none, those of its list, or every one."""
+    everything = tuple(parameters.WORDS) if figure.shows else ()
+    return parameters.KINDS_SHOWN.get(figure.shows or "", everything)
+
+
+def described(branch: str, names: Iterable[str]) -> list[str]:
+    """The table and the contact sheet of data sets."""
+    sheets = [f"results/{branch}/figures/sheet_{name}.{kind}" for name in names for kind in ("png", "pdf")]
+    return [f"results/{branch}/data/{name}.csv" for name in names] + sheets

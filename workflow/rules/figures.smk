@@ -74,13 +74,8 @@ rule fig2:
 rule claims:
     """Every claim of the paper: what was measured, along training too, and a verdict."""
     input:
-        "results/paper/metrics/claims.csv",
+        select.judged("paper"),
         select.figures("traced", "paper"),
-        [
-            file
-            for name in select.claim_figures("paper")
-            for file in select.figure(name, "paper")
-        ],
 
 
 rule fig3:
