@@ -178,3 +178,30 @@ def test_the_example_figure_is_drawn_and_its_edit_redraws_no_other(clone):
     planned = run(clone, f"snakemake -n {' '.join(pictures)}")
     assert "Drawing fig2_gap toy_four_spin of branch toy" in planned
     assert "Drawing fig2 of" not in planned and "Training" not in planned
+
+
+def test_the_example_search_is_made_and_ranked(clone):
+    apply(clone, "add_a_search")
+
+    def brief(parameters):
+        parameters["branches"]["toy"]["searches"]["gan"].update(trials=2, steps=30, seeds=[0])
+        parameters["branches"]["toy"]["searches"]["gan"]["evaluation"].update(samples=2000, points=1000, transport=50)
+
+    change(clone, brief)
+    run(clone, "snakemake --cores 2 results/toy/searches/gan.csv")
+    ranked = pd.read_csv(clone / "results/toy/searches/gan.csv")
+    assert len(ranked) == 2 and ranked["kl_data_generator"].is_monotonic_increasing
+    assert ranked["optimiser.energy_rate"].between(1e-4, 1e-2).all() and set(ranked["optimiser.beta1"]) <= {0.0, 0.5}
+
+
+def test_the_example_claim_is_judged_and_drawn(clone):
+    apply(clone, "add_a_claim")
+    name = "samples_follow_data"
+    claim = yaml.load((clone / "params.yaml").read_text(), LOADER)["branches"]["toy"]["claims"][name]
+    change(clone, lambda parameters: parameters["branches"]["toy"].update(claims={name: claim}))
+    figure = f"results/toy/figures/claim_{name}.png"
+    run(clone, f"snakemake --cores 2 {figure}")
+    assert is_drawn(clone / figure)
+    judged = pd.read_csv(clone / "results/toy/metrics/claims.csv")
+    assert judged["experiment"].tolist() == ["toy_four_spin", "toy_two_spiral"]
+    assert set(judged["recipe"]) == {"measured entropy, ours"} and judged["wanted"].tolist() == ["the mean", "2 seeds"]
