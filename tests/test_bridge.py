@@ -51,6 +51,14 @@ def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines
         assert said == "" and called == ["adopt"] * damaged + ["sync"]
 
 
+def test_the_switch_is_on_or_off(engines, monkeypatch):
+    monkeypatch.setenv("DDGM_BRIDGE", "of")
+    with pytest.raises(SystemExit, match="^DDGM_BRIDGE is 'of': write on or off, or leave it unset$"):
+        engines.before_run(True)
+    monkeypatch.setenv("DDGM_BRIDGE", "off")
+    assert not engines.bridged()
+
+
 def test_the_pipeline_is_written_whole_or_not_at_all(engines, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "pipeline", lambda flow: "half\ud800")  # which no file can hold
     with pytest.raises(UnicodeEncodeError):

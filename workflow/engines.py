@@ -75,7 +75,10 @@ def after_run() -> None:
 
 def bridged() -> bool:
     """Whether both engines are here. Not in a Snakemake that DVC itself has started for one stage: DVC records it."""
-    off = os.environ.get("DDGM_BRIDGE") == "off" or "DVC_STAGE" in os.environ
+    switch = os.environ.get("DDGM_BRIDGE") or "on"
+    if switch not in ("on", "off"):
+        raise SystemExit(f"DDGM_BRIDGE is '{switch}': write on or off, or leave it unset")
+    off = switch == "off" or "DVC_STAGE" in os.environ
     return not off and Path(".dvc").is_dir() and Path(".git").exists() and bool(importlib.util.find_spec("dvc"))
 
 

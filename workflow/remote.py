@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError
@@ -85,8 +85,15 @@ def reach(remote: str | None) -> int:
     return 0
 
 
+class Arguments(argparse.ArgumentParser):
+    """A slip is one sentence and exit code 1, as it is everywhere else."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"{message}: write 'python workflow/remote.py' and check or reach (--help says what else)")
+
+
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = Arguments(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("verb", choices=["check", "reach"])
     arguments.add_argument("remote", nargs="?", help="the default one if not given")
     arguments.add_argument("--read", action="store_true")
