@@ -53,7 +53,7 @@ def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines
 
 def test_the_switch_is_on_or_off(engines, monkeypatch):
     monkeypatch.setenv("DDGM_BRIDGE", "of")
-    with pytest.raises(SystemExit, match="^DDGM_BRIDGE is 'of': write on or off, or leave it unset$"):
+    with pytest.raises(SystemExit, match=r"^DDGM_BRIDGE is 'of': write on or off, or leave it unset$"):
         engines.before_run(True)
     monkeypatch.setenv("DDGM_BRIDGE", "off")
     assert not engines.bridged()
