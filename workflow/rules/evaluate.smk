@@ -242,11 +242,12 @@ rule judge:
 
 
 rule search_2d:
-    """What was tried for the paper's recipe in two dimensions, and what came out."""
+    """What was tried in two dimensions, for the paper's recipe and for ours, and what came out."""
     input:
         "results/paper/searches/planar.csv",
         "results/paper/searches/entropies.csv",
         "results/paper/searches/outputs.csv",
+        "results/paper/searches/neighbours.csv",
 
 
 rule search_digits:
