@@ -1,5 +1,6 @@
 """The bridge between the engines where its files are damaged: one sentence, and every Snakemake call goes on."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from conftest import ROOT, imported
+from ddgm.errors import restored
 
 STAGE = "stages:\n  draw-x:\n    cmd: draw\n    outs:\n    - made.png\n    metrics:\n"
 
@@ -45,7 +47,7 @@ def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines
     engines.after_run()
     said = capsys.readouterr().err
     if damaged and file == "dvc.lock":
-        wanted = "Nothing is recorded for DVC: dvc.lock is damaged: restore it with 'git checkout dvc.lock'"
+        wanted = f"Nothing is recorded for DVC: dvc.lock is damaged: {restored('dvc.lock')}"
         assert said.splitlines() == [wanted] and called == []
     else:
         assert said == "" and called == ["adopt"] * damaged + ["sync"]
@@ -77,3 +79,27 @@ def test_what_an_engine_refuses_is_one_sentence(tmp_path):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1 and "absent" in done.stderr
+
+
+def test_what_restores_a_lock_works_in_a_merge_that_was_left(tmp_path):
+    """A conflict is where a lock is damaged, and `git checkout dvc.lock` is refused there."""
+
+    def git(*words):
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@y", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    def commit(content):
+        (tmp_path / "dvc.lock").write_text(content)
+        git("add", "dvc.lock")
+        assert git("commit", "-m", content).returncode == 0
+
+    git("init", "-q", "-b", "main")
+    commit("stages: {}\n")
+    git("checkout", "-q", "-b", "other")
+    commit("stages: {a: {}}\n")
+    git("checkout", "-q", "main")
+    commit("stages: {b: {}}\n")
+    assert git("merge", "other").returncode != 0 and "<<<<<<<" in (tmp_path / "dvc.lock").read_text()
+    command = re.search(r"'git (.*?)'", restored("dvc.lock"))[1]
+    assert git(*command.split()).returncode == 0
+    assert (tmp_path / "dvc.lock").read_text() == "stages: {b: {}}\n"

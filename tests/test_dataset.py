@@ -48,7 +48,8 @@ def test_a_sheet_says_what_a_split_is_and_where_it_comes_from(splits):
 def test_a_missing_or_damaged_sheet_is_named(harm, splits):
     harm(splits[0].with_suffix(".json"))
     with pytest.raises(UserError, match=r"train\.json is (missing|damaged)"):
-        prepared.read_sheet(splits[0])
+        describe(splits, splits[0].with_name("table.csv"))
+    assert not splits[0].with_name("table.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,7 @@ def test_a_wrong_shape_is_refused_by_name(tmp_path, array, shape):
 
 def test_a_wrong_shape_of_points_is_refused_by_name(tmp_path):
     arguments = for_fig2(tmp_path, two_d_arrays())
-    np.save(tmp_path / "spin.npy", np.zeros((10, 3)))
+    np.save(tmp_path / "spin.npy", np.zeros((10, 3), np.float32))
     with pytest.raises(UserError, match=r"spin\.npy.*\(10, 3\)"):
         fig2.draw(*arguments, [tmp_path / "out.png"])
 

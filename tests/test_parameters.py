@@ -160,7 +160,7 @@ MISTAKES = {
     ),
     "convolutions of points": (
         edit("experiments.four_spin.generator.kind", "convolutional"),
-        "experiments.four_spin.generator is convolutional, which needs colour images, of data set",
+        "experiments.four_spin.generator is convolutional, which needs colour images, and 'four_spin' has none: write",
     ),
     "more convolutions than the side can be halved": (
         edit("datasets.celeba.side", 40),

@@ -309,16 +309,22 @@ def test_a_mistake_in_params_yaml_stops_before_the_first_job(old, new, sentence,
     ("target", "sentence"),
     [
         ("figures/fig3_mnits.png", "experiments has no entry 'mnits': did you mean 'mnist'? allowed are "),
-        ("figures/fig3_steps_mnits.png", "experiments has no entry 'steps_mnits'"),
-        ("figures/fig3_four_spin.png", "'four_spin', whose data are not digits, as the figure's: allowed are mnist, "),
+        ("figures/fig3_steps_mnits.png", "experiments has no entry 'mnits': did you mean 'mnist'? allowed are "),
+        (
+            "figures/fig3_four_spin.png",
+            "fig3 is for data that are digits, and those of four_spin are two-dimensional: ",
+        ),
         (
             "figures/fig4_curves_mnist.pdf",
-            "'mnist', whose data are not colour images, as the figure's: allowed are celeba",
+            "fig4_curves is for data that are colour images, and those of mnist are digits",
         ),
         (
             "figures/claim_energy_fits.png",
-            "branches.paper.claims has no entry 'energy_fits': did you mean 'energy_fits_data'?",
+            "claims has no entry 'energy_fits': did you mean 'energy_fits_data'? allowed ",
         ),
+        ("metrics/mnits.csv", "experiments has no entry 'mnits': did you mean 'mnist'? allowed are "),
+        ("traces/mnist.csv", "trace is for data that are two-dimensional, and those of mnist are digits: "),
+        ("mixing/mnits.csv", "experiments has no entry 'mnits': did you mean 'mnist'? allowed are "),
         ("data/celeb.csv", "datasets has no entry 'celeb': did you mean 'celeba'? allowed are four_spin, "),
     ],
 )

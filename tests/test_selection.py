@@ -42,12 +42,15 @@ def test_inceptions_features_have_a_gpu_where_a_training_on_their_data_has(incep
     assert selection.inception_gpus(of(dataset="celeba")) == gpus
 
 
-def test_a_figure_refuses_another_kind_of_data_and_leaves_unknown_names_to_the_longer_figure(select):
-    needs = imported("workflow/selection.py").FIGURES["fig3"]
-    refuse = select().refuse_kind(needs)
-    assert refuse(of(experiment="mnist")) == refuse(of(experiment="steps_mnist")) == []
-    with pytest.raises(SystemExit, match=r"of 'four_spin', whose data are not digits, .*: allowed are mnist, "):
-        refuse(of(experiment="four_spin"))
+def test_a_figure_is_for_known_experiments_of_its_kind_and_leaves_the_names_of_longer_figures_to_them(select):
+    fit = select().fit("fig3", "fig3")
+    assert fit(of(experiment="mnist")) == fit(of(experiment="steps_mnist")) == fit(of(experiment="steps_none")) == []
+    with pytest.raises(
+        SystemExit, match="fig3 is for data that are digits, and those of four_spin are two-dimensional"
+    ):
+        fit(of(experiment="four_spin"))
+    with pytest.raises(SystemExit, match=r"no entry 'mnits': did you mean 'mnist'\?"):
+        select().fit("fig3_steps", "fig3")(of(experiment="mnits"))
 
 
 SUBSET = {"says": "subset: a few", "checksums": {"bedroom_val_lmdb.zip": f"sha256:{64 * '0'}"}}

@@ -13,6 +13,7 @@ import yaml
 from conftest import DUMPER, ROOT
 from ddgm import cli, record
 from ddgm.datasets import prepared
+from ddgm.errors import restored
 from ddgm.parameters import LOADER
 from ddgm.training import train
 from ddgm.verify import recorded_stages
@@ -193,7 +194,7 @@ def test_a_lock_without_stages_is_an_empty_one(tmp_path):
 def test_a_damaged_lock_is_one_sentence(project, capsys):
     (project / "dvc.lock").write_text("stages: [")
     assert cli.main(["verify"]) == 1
-    assert said(capsys) == ["ddgm: dvc.lock is damaged: restore it with 'git checkout dvc.lock'"]
+    assert said(capsys) == [f"ddgm: dvc.lock is damaged: {restored('dvc.lock')}"]
 
 
 def test_provenance_names_all_that_a_result_depends_on(project):

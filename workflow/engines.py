@@ -21,7 +21,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from snakemake.exceptions import RuleException, WorkflowError
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
-from ddgm.errors import UserError
+from ddgm.errors import UserError, restored
 from ddgm.parameters import LOADER
 from ddgm.whole_file import whole_file
 
@@ -56,10 +56,11 @@ def before_run(is_main_process: bool) -> None:
     """At the start of a Snakemake run, also of a dry one: bring dvc.yaml into step and adopt, if there is need."""
     if not (is_main_process and bridged()):
         return
-    if damage := damaged_lock():
+    try:
+        foreign, unrecorded = disagreements()
+    except DamagedLockError as damage:
         print(f"Nothing is recorded for DVC: {damage}", file=sys.stderr)
         return
-    foreign, unrecorded = disagreements()
     if foreign or not in_step():
         apart("adopt")
     if unrecorded:
@@ -69,8 +70,10 @@ def before_run(is_main_process: bool) -> None:
 
 def after_run() -> None:
     """At the end of a Snakemake run that had jobs, also of a failed one: record what is finished."""
-    if bridged() and not damaged_lock():
-        apart("sync")
+    if bridged():
+        with suppress(DamagedLockError):
+            locked_stages()
+            apart("sync")
 
 
 def bridged() -> bool:
@@ -249,20 +252,23 @@ def stages_of(file: Path) -> dict[str, Any]:
     return stages
 
 
-def damaged_lock() -> str | None:
-    """What to do about a dvc.lock that cannot be read, as a merge left half-done leaves it."""
+class DamagedLockError(UserError):
+    """A dvc.lock that cannot be read, as a merge left half-done leaves it."""
+
+
+def locked_stages() -> dict[str, Any]:
+    """What dvc.lock says of each stage. Raises DamagedLockError with what to do."""
     try:
-        stages_of(LOCK)
+        return stages_of(LOCK)
     except (yaml.YAMLError, UnicodeDecodeError):
-        return f"{LOCK} is damaged: restore it with 'git checkout {LOCK}'"
-    return None
+        raise DamagedLockError(f"{LOCK} is damaged: {restored(LOCK)}") from None
 
 
 def disagreements() -> tuple[list[str], list[str]]:
     """The stages with files that Snakemake did not make, and those that it made and dvc.lock has never heard of.
 
     Asked at each run, so without DVC, which takes a second to import."""
-    locked = stages_of(LOCK)
+    locked = locked_stages()
     try:
         stages = stages_of(PIPELINE)
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -409,8 +415,7 @@ def main(command: str) -> None:
         write_pipeline(flow)
         if command == "generate":
             return
-        if damage := damaged_lock():
-            raise SystemExit(damage)
+        locked_stages()
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)

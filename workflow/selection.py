@@ -180,9 +180,12 @@ class Selection:
         """The metrics module for an experiment."""
         return parameters.evidence(self.dataset(experiment))
 
-    def measured_by(self, *evidence: str) -> str:
-        """A regular expression for the experiments that these metrics modules measure."""
-        return "|".join(name for name in self.config["experiments"] if self.evidence(name) in evidence) or "(?!)"
+    def measured_by(self, *evidence: str, unknown: bool = False) -> str:
+        """A regular expression for the experiments that these metrics modules measure, and for `unknown` names."""
+        names = {name: self.evidence(name) in evidence for name in self.config["experiments"]}
+        # A name that no rule takes would be Snakemake's "no rule", and not a sentence that says which there are.
+        others = [rf"(?!(?:{'|'.join([*names, 'claims'])})\b)[a-z][a-z0-9_]*"] if unknown else []
+        return "|".join([*(name for name, fits in names.items() if fits), *others]) or "(?!)"
 
     def judge(self, wildcards: Any) -> list[str]:
         """The classifier of a digit experiment's data set."""
@@ -341,24 +344,29 @@ class Selection:
         """The ranked table of each search of a branch."""
         return [f"results/{branch}/searches/{name}.csv" for name in self.value(f"branches.{branch}.searches")]
 
-    def drawn_from(self, figure: Figure) -> list[Any]:
+    def drawn_from(self, name: str, figure: Figure) -> list[Any]:
         """What a figure's rule reads: files of one experiment, or of every experiment that the figure shows."""
         patterns = [FILES[kind][0] for kind in figure.drawn_from]
         if not figure.each:
             return [self.shown(figure.shows, pattern) for pattern in patterns]
-        return [*patterns, self.refuse_kind(figure)]
+        return [*patterns, self.fit(name, figure.shows)]
 
-    def refuse_kind(self, figure: Figure) -> Callable[[Any], list[str]]:
-        """No more files; ends a run before its first job where a figure of digits, say, is asked for of points."""
+    def fit(self, what: str, shown: str) -> Callable[[Any], list[str]]:
+        """No file. Ends a run before its first job where the experiment is none, or of a kind that `what` is not for.
+
+        `what` is a figure or a verb, `shown` the list of a branch that says which kinds.
+        """
 
         def nothing(wildcards: Any) -> list[str]:
-            kinds = kinds_shown(figure)
-            # Snakemake asks it of fig3 and "steps_mnist" too, before it takes the longer name.
-            if wildcards.experiment in self.config["experiments"] and self.evidence(wildcards.experiment) not in kinds:
-                fitting = [name for name in self.config["experiments"] if self.evidence(name) in kinds]
-                wanted = f"whose data are not {parameters.WORDS[kinds[0]]}, as the figure's"
-                near = parameters.nearest(wildcards.experiment, fitting)
-                refuse(f"a figure is asked for of '{wildcards.experiment}', {wanted}{near}")
+            asked = f"{what}_{wildcards.experiment}"
+            # Snakemake asks it of fig3 and "steps_mnist" too, before it takes fig3_steps.
+            if any(name != what and asked.startswith(f"{name}_") for name in FIGURES if name.startswith(what)):
+                return []
+            self.experiment(wildcards.experiment)
+            try:
+                parameters.refuse_experiment(self.config, what, wildcards.experiment, shown)
+            except UserError as error:
+                refuse(str(error))
             return []
 
         return nothing

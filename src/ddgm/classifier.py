@@ -62,9 +62,9 @@ def labelled(array: Path) -> tuple[Tensor, Tensor]:
     if "label" not in index:
         raise UserError(f"{path} has no column 'label': a classifier needs a data set with digits")
     digits = pd.to_numeric(index["label"], errors="coerce")
-    wrong = index["label"][~digits.isin(range(CLASSES))]
-    if len(wrong):
-        raise UserError(f"{path} has {wrong.iloc[0]!r} under label, and 0 to {CLASSES - 1} are allowed: {again(path)}")
+    wrong = index["label"][~digits.isin(range(CLASSES))].tolist()
+    if wrong:
+        raise UserError(f"{path} has {wrong[0]!r} under label, and 0 to {CLASSES - 1} are allowed: {again(path)}")
     if len(digits) != len(images):
         raise UserError(f"{path} has {len(digits)} rows for the {len(images)} examples of {array}: {again(path)}")
     return images, torch.tensor(digits.to_numpy(np.int64))

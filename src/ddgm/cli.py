@@ -160,7 +160,7 @@ def reference(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure what the images of a data set score against themselves: what samples are compared with."""
     from ddgm.metrics import images
 
-    refuse_kind("reference", args.dataset, args.dataset, ("images",), params)
+    parameters.refuse_kind(params, "reference", args.dataset, args.dataset, ("images",))
     array = training_array(args.dataset)
     settings = params["branches"][args.branch]["images"]
     weights, absent = inception_weights(settings, True, file_of_parameters(args))
@@ -198,7 +198,7 @@ def trace(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Measure a two-dimensional energy and generator along their training."""
     from ddgm.metrics.trace import evaluate as measure
 
-    refuse_experiment("trace", args.experiment, "traced", params)
+    parameters.refuse_experiment(params, "trace", args.experiment, "traced")
     settings, dataset = measured_with(args, params, "tracing")
     target = RESULTS / args.branch / "traces" / f"{args.experiment}.csv"
     measure(args.experiment, model(args), settings, dataset, target)
@@ -208,7 +208,7 @@ def mix(args: argparse.Namespace, params: dict[str, Any]) -> None:
     """Let Langevin chains sample a trained energy beside its generator."""
     from ddgm.metrics.mixing import evaluate as measure
 
-    refuse_experiment("mix", args.experiment, "mixed", params)
+    parameters.refuse_experiment(params, "mix", args.experiment, "mixed")
     settings, dataset = measured_with(args, params, "mixing")
     target = RESULTS / args.branch / "mixing" / f"{args.experiment}.csv"
     measure(args.experiment, model(args), settings, dataset, target)
@@ -345,27 +345,8 @@ def title_of(args: argparse.Namespace, params: dict[str, Any]) -> str:
     if not args.experiment:
         raise UserError(f"{args.figure} is drawn for one experiment: write 'ddgm draw {args.figure} EXPERIMENT'")
     title = parameters.select(params, f"experiments.{args.experiment}.title")
-    refuse_experiment(args.figure, args.experiment, FIGURES[args.figure].shows, params)
+    parameters.refuse_experiment(params, args.figure, args.experiment, FIGURES[args.figure].shows)
     return title
-
-
-def refuse_experiment(what: str, name: str, shown: str | None, params: dict[str, Any]) -> None:
-    """UserError where an experiment's data are not of the kind that a branch's list `shown` may hold, for `what`."""
-    # A job's excerpt has no data set.
-    dataset = params.get("experiments", {}).get(name, {}).get("dataset")
-    if dataset and shown in parameters.KINDS_SHOWN:
-        refuse_kind(what, name, dataset, parameters.KINDS_SHOWN[shown], params)
-
-
-def refuse_kind(what: str, name: str, dataset: str, kinds: tuple[str, ...], params: dict[str, Any]) -> None:
-    """UserError where a data set, the one of `name`, is none that a verb or a figure, `what`, is for."""
-    rows = params.get("datasets", {})
-    if dataset in rows and (kind := parameters.evidence(rows[dataset])) not in kinds:
-        fitting = ", ".join(other for other, row in rows.items() if parameters.evidence(row) in kinds)
-        wanted, found = parameters.WORDS[kinds[0]], parameters.WORDS[kind]
-        raise UserError(
-            f"{what} is for data that are {wanted}, and those of {name} are {found}: such data sets are {fitting}"
-        )
 
 
 def drawn_from(kind: str, experiment: str, args: argparse.Namespace, params: dict[str, Any]) -> Path:

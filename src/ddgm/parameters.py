@@ -154,6 +154,25 @@ def evidence(dataset: dict[str, Any]) -> str:
     return "density" if dataset["kind"] in PLANAR else "digits" if dataset["kind"] == "mnist" else "images"
 
 
+def refuse_experiment(parameters: dict[str, Any], what: str, name: str, shown: str | None) -> None:
+    """UserError where an experiment's data are not of the kind that a branch's list `shown` may hold, for `what`."""
+    # A job's excerpt has no data set.
+    dataset = parameters.get("experiments", {}).get(name, {}).get("dataset")
+    if dataset and shown in KINDS_SHOWN:
+        refuse_kind(parameters, what, name, dataset, KINDS_SHOWN[shown])
+
+
+def refuse_kind(parameters: dict[str, Any], what: str, name: str, dataset: str, kinds: tuple[str, ...]) -> None:
+    """UserError where a data set, the one of `name`, is none that a verb or a figure, `what`, is for."""
+    rows = parameters.get("datasets", {})
+    if dataset in rows and (kind := evidence(rows[dataset])) not in kinds:
+        fitting = ", ".join(other for other, row in rows.items() if evidence(row) in kinds)
+        wanted, found = WORDS[kinds[0]], WORDS[kind]
+        raise UserError(
+            f"{what} is for data that are {wanted}, and those of {name} are {found}: such data sets are {fitting}"
+        )
+
+
 def tested(claim: dict[str, Any]) -> list[str]:
     """The experiments that a claim's tests look at, and those that they are compared with, each once."""
     names = []
@@ -186,7 +205,8 @@ def choose_branch(parameters: dict[str, Any], branch: str | None, kind: str, nam
         return branch or "paper"
     if kind == "experiment":
         return branch_of(parameters, name)
-    branches = parameters["branches"]
+    # A job's excerpt has none.
+    branches = parameters.get("branches", {})
     shown = {one: datasets(parameters, one) if kind == "dataset" else row["claims"] for one, row in branches.items()}
     return next((one for one, names in shown.items() if name in names), "paper")
 
@@ -376,8 +396,8 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
         halvings = len(row[net].get("hidden", []))
         if kind == "convolutional" and (side is None or side % 2**halvings):
             fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
-            has = f", of data set '{row['dataset']}'" + (f" with a side of {side}" if side else "")
-            yield f"{key}.{net} is convolutional, which needs {fits}{has}: write dense, or name another data set"
+            has = f"'{row['dataset']}' has {f'a side of {side}' if side else 'none'}"
+            yield f"{key}.{net} is convolutional, which needs {fits}, and {has}: write dense, or name another data set"
     pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
     if row["entropy"].get("neighbours", 0) >= pool:
         yield (
@@ -551,7 +571,7 @@ def _sentence(error: Any) -> str:
         wanted = _types(error)
         number = _as_number(error.instance) if isinstance(error.instance, str) and "number" in wanted else None
         hint = f"; YAML reads {error.instance} as text, write {number}" if number else ""
-        return f"{key} is {value}, and must be {' or '.join(TYPES[name] for name in wanted)}{hint}{meaning}"
+        return f"{key} is {value}, and must be {_in_words(wanted)}{hint}{meaning}"
     if error.validator == "anyOf":
         ways: dict[int, list[Any]] = {}
         for fault in error.context:
@@ -561,7 +581,7 @@ def _sentence(error: Any) -> str:
         if fitting:
             return _sentence(min(fitting, key=len)[0])
         wanted = [name for faults in ways.values() for name in _types(faults[0])]
-        return f"{key} is {value}, and must be {' or '.join(TYPES[name] for name in wanted)}{meaning}"
+        return f"{key} is {value}, and must be {_in_words(wanted)}{meaning}"
     if error.validator == "uniqueItems":
         twice = next(one for n, one in enumerate(error.instance) if one in error.instance[:n])
         return f"{key} has {json.dumps(twice, default=str)} twice: write it once{meaning}"
@@ -582,6 +602,10 @@ def _types(error: Any) -> list[str]:
     """The names of the types that a value of the wrong type might have."""
     wanted = error.validator_value
     return [wanted] if isinstance(wanted, str) else list(wanted)
+
+
+def _in_words(types: list[str]) -> str:
+    return " or ".join(TYPES[name] for name in dict.fromkeys(types))
 
 
 def _as_number(text: Any) -> str | None:

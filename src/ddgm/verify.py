@@ -20,7 +20,7 @@ from ddgm.datasets import registry
 from ddgm.datasets.prepared import digest, read_sheet
 from ddgm.datasets.verify import Order, WrongFileError
 from ddgm.datasets.verify import verify as verify_file
-from ddgm.errors import UserError, again
+from ddgm.errors import UserError, again, restored
 from ddgm.experiment import EXPERIMENT, WEIGHTS, provenance
 from ddgm.parameters import LOADER
 from ddgm.provenance import checksum
@@ -132,7 +132,7 @@ def recorded_stages(lock: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, AttributeError):
-        raise UserError(f"{lock} is damaged: restore it with 'git checkout {lock}'") from None
+        raise UserError(f"{lock} is damaged: {restored(lock)}") from None
 
 
 def recorded(stages: dict[str, Any], lock: Path) -> Iterator[Finding]:

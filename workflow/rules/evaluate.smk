@@ -30,7 +30,7 @@ rule evaluate:
     log:
         "logs/evaluate/{branch}/{experiment}.log",
     wildcard_constraints:
-        experiment=select.measured_by("density"),
+        experiment=select.measured_by("density", unknown=True),
     threads: 1
     params:
         cfg=select.pick_dataset("branches.{branch}.evaluation"),
@@ -122,6 +122,7 @@ rule trace:
     input:
         snapshots="results/{branch}/models/{experiment}/snapshots.safetensors",
         experiment="results/{branch}/models/{experiment}/experiment.json",
+        fits=select.fit("trace", "traced"),
         code=modules("ddgm.metrics.trace"),
     output:
         "results/{branch}/traces/{experiment}.csv",
@@ -141,6 +142,7 @@ rule mix:
     input:
         weights="results/{branch}/models/{experiment}/weights.safetensors",
         experiment="results/{branch}/models/{experiment}/experiment.json",
+        fits=select.fit("mix", "mixed"),
         code=modules("ddgm.metrics.mixing"),
     output:
         "results/{branch}/mixing/{experiment}.csv",

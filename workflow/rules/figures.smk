@@ -13,7 +13,7 @@ for name, figure in figures.FIGURES.items():
         name:
             f"draw_{name}"
         input:
-            *select.drawn_from(figure),
+            *select.drawn_from(name, figure),
             code=modules(f"ddgm.figures.{name}"),
         output:
             png=report(

@@ -25,7 +25,6 @@ from ddgm.datasets import registry
 from ddgm.errors import UserError, again
 from ddgm.whole_file import whole_file
 
-SHEET_KEYS = {"dataset", "split", "source", "entries", "left_out", "faults"}  # that others read
 FAULT_COLUMNS = ("position", "key", "fault", "detail")
 
 
@@ -144,8 +143,8 @@ def write_sheet(
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def read_sheet(array: Path) -> dict[str, Any]:
-    """The sheet of a prepared array; UserError if it is missing or damaged."""
+def read_sheet(array: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """The sheet of a prepared array; UserError if it is missing, damaged, or lacks one of the keys `wanted`."""
     path = Split(array).sheet
     try:
         facts = json.loads(path.read_text())
@@ -153,7 +152,7 @@ def read_sheet(array: Path) -> dict[str, Any]:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
     except ValueError:
         facts = None
-    if not isinstance(facts, dict) or not facts.keys() >= SHEET_KEYS:
+    if not isinstance(facts, dict) or not facts.keys() >= set(wanted):
         raise UserError(f"{path} is damaged: {again(path)}")
     return facts
 
@@ -186,4 +185,8 @@ def read(array: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
 
 def source_of(array: Path) -> str:
     """What a prepared array was made from, in one phrase: "original files", "subset: ...", "drawn by code: ...", ..."""
-    return read_sheet(array)["source"] if Split(array).sheet.exists() else "unknown: there is no sheet beside the array"
+    return (
+        read_sheet(array, ["source"])["source"]
+        if Split(array).sheet.exists()
+        else "unknown: there is no sheet beside the array"
+    )

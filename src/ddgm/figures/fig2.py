@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 
+from ddgm.datasets.prepared import read
 from ddgm.errors import UserError
 from ddgm.figures.style import DATA, PAGE, SAMPLES, SMALL_PRINT, blank_page, look, save, wrapped
 from ddgm.reading import read_arrays, require_shape
@@ -50,10 +51,7 @@ def read_experiment(title: str, samples: Path, data: Path) -> Experiment:
     Raises UserError for a file with other shapes or with energies or samples that are no numbers.
     """
     arrays = read_arrays(samples, {"samples": ("S", "n", 2), "axis": ("g",), "energy": ("S", "g", "g")})
-    try:
-        points = np.load(data, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as fault:
-        raise UserError(f"{data} cannot be read as an npy file ({fault}); prepare the data again") from fault
+    points = read(data)
     require_shape(data, "the data", points, ("points", 2))
     first = arrays["samples"][0]
     if not np.isfinite(first).all():

@@ -19,7 +19,7 @@ def draw(arrays: Sequence[Path], outputs: Sequence[Path]) -> None:
     one of them is missing or damaged.
     """
     splits = [read(path, "r") for path in arrays]
-    facts = [read_sheet(path) for path in arrays]
+    facts = [read_sheet(path, ("dataset", "split", "source")) for path in arrays]
     headings = [f"{fact['split']}: {len(array):,}" for fact, array in zip(facts, splits, strict=True)]
     small_print = f"{facts[0]['dataset']}; {facts[0]['source']}; the first examples of each split"
     with look():

@@ -22,7 +22,7 @@ def describe(arrays: list[Path], target: Path) -> None:
     """
     rows = []
     for path in arrays:
-        sheet = read_sheet(path)
+        sheet = read_sheet(path, ("dataset", "split", "source", "entries", "left_out", "faults"))
         array = read(path, "r")
         values = {"examples": len(array), "entries": sheet["entries"], "left_out": sheet["left_out"]}
         values |= {f"fault_{fault}": count for fault, count in sheet["faults"].items()}
