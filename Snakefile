@@ -1,9 +1,9 @@
 """Deep directed generative models with energy-based probability estimation: from raw data to every figure.
 
 snakemake --cores 8 all     every figure and table of the paper
+snakemake --cores 2 cpu     the same without colour images, which want a GPU
 snakemake --cores 2 toy     the same on small stand-ins, without a network
 snakemake --cores 1 fig3    one figure of the paper, and nothing that it does not need
-snakemake --cores 8 cpu     the same but Figure 4, which wants a GPU
 snakemake --cores 2 claims  the paper's claims in two dimensions and on MNIST, measured and judged
 """
 
@@ -51,7 +51,7 @@ rule all:
 
 
 rule cpu:
-    """Every figure and table of the paper but those of colour images: what CPU cores can do in hours."""
+    """Every figure and table of the paper in which there are no colour images: what CPU cores can do in hours."""
     input:
         select.without_images("paper"),
 

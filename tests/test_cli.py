@@ -279,7 +279,9 @@ def test_what_is_made_of_a_toy_data_set_goes_to_the_toy_branch(project, capsys):
         array.parent.mkdir(parents=True, exist_ok=True)
         prepared.write(digits, array, np.zeros((3, 1, 28, 28), np.uint8))
     assert cli.main(["describe", "toy_digits"]) == 0
+    assert cli.main(["draw", "sheet", "toy_digits"]) == 0
     assert Path("results/toy/data/toy_digits.csv").is_file() and not Path("results/paper").exists()
+    assert Path("results/toy/figures/sheet_toy_digits.png").is_file()
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("shapes do not match"), OSError(errno.EBADF, "bad file")])
@@ -414,3 +416,23 @@ def test_python_m_ddgm_is_the_console_script():
     run = subprocess.run([sys.executable, "-m", "ddgm", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0 and "fetch" in run.stdout and "evaluate" in run.stdout
     assert Path(sys.executable).with_name("ddgm").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            "workflow/remote.py",
+            "the following arguments are required: verb: write 'python workflow/remote.py' and check",
+        ),
+        ("workflow/remote.py chek", "invalid choice: 'chek'"),
+        (
+            "benchmarks/preparation.py docs",
+            "docs holds no img_align_celeba.zip: write the folder of both, as data/raw/",
+        ),
+    ],
+)
+def test_a_slip_in_a_scripts_arguments_is_one_sentence(command, sentence):
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1

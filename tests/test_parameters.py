@@ -133,6 +133,10 @@ MISTAKES = {
         edit("experiments.four_spin_neighbour.negative.importance.dimensions", 3),
         "negative.importance.dimensions is 3, and must be at most 2, which G(z) has: those of the points",
     ),
+    "a search's measurement that is a number": (
+        edit("branches.paper.searches.planar.evaluation", 3),
+        "searches.planar.evaluation is 3, and must be a mapping of keys to values (how a trial is measured",
+    ),
     "faces told from themselves": (
         edit("branches.paper.images.others", {"celeba": "celeba"}),
         "branches.paper.images.others names 'celeba' for itself: write another data set",
@@ -549,6 +553,7 @@ def test_the_package_trains_without_snakemake_dvc_and_jsonschema(parameters, tmp
         ("dataset", "four_spin", "paper"),
         ("dataset", "celeba_15k", "paper"),
         ("claim", "entropy_is_essential", "paper"),
+        ("search", "digits", "paper"),
         ("experiment", None, "paper"),
     ],
 )
@@ -556,3 +561,16 @@ def test_a_command_without_a_branch_is_of_the_one_that_shows_what_it_names(kind,
     rows = parameters.load(str(ROOT / "params.yaml"))
     assert parameters.choose_branch(rows, None, kind, name) == branch
     assert parameters.choose_branch(rows, "toy", kind, name) == "toy"
+
+
+def test_a_jobs_excerpt_without_branches_is_of_the_paper():
+    rows = parameters.load('{"datasets.toy_digits.kind": "mnist"}')
+    assert parameters.choose_branch(rows, None, "dataset", "toy_digits") == "paper"
+
+
+def test_of_many_names_the_nearest_are_listed_and_the_others_counted():
+    names = [f"row_{number}" for number in range(parameters.LISTED)]
+    assert parameters.nearest("x", [*names, "xyz"]) == f": allowed are {', '.join(names)}, xyz"
+    said = parameters.nearest("mnits", [*names, "mnist", "other"])
+    assert said.startswith(": did you mean 'mnist'? allowed are ") and said.endswith(" and 2 more")
+    assert len(said.split(" allowed are ")[1].split(", ")) == parameters.LISTED and "mnist" in said.split("allowed")[1]

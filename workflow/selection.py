@@ -394,7 +394,7 @@ class Selection:
         return [*drawn, *self.judged(branch), f"results/{branch}/metrics.csv", *likelihoods, *self.data(branch)]
 
     def without_images(self, branch: str) -> list[str]:
-        """Every figure and table of a branch that needs no colour images, which want a GPU."""
+        """Every figure and table of a branch in which there are no colour images, which want a GPU."""
         names = [name for name in self.names(branch) if self.evidence(name) != "images"]
         # A figure of all experiments shows images too.
         fitting = [name for name, figure in FIGURES.items() if "images" not in kinds_shown(figure)]

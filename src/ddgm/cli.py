@@ -600,9 +600,9 @@ def main(argv: list[str] | None = None) -> int:
             start_log(args.log)
         params = parameters.load(args.params)
         if "branch" in args:
-            kind = "dataset" if "dataset" in args else "experiment"
+            kind = next((kind for kind in ("dataset", "search", "experiment") if kind in args), "experiment")
+            name = getattr(args, kind, None)
             kind = {"sheet": "dataset", "claim": "claim"}.get(getattr(args, "figure", None), kind)
-            name = getattr(args, "dataset", None) or getattr(args, "experiment", None)
             args.branch = parameters.choose_branch(params, args.branch, kind, name)
         note_code()
         args.run(args, params)

@@ -195,7 +195,7 @@ def search_of(parameters: dict[str, Any], branch: str, experiment: str) -> str:
 
 
 def choose_branch(parameters: dict[str, Any], branch: str | None, kind: str, name: str | None) -> str:
-    """The branch that was asked for, else the first that shows what is named, `kind` an experiment, dataset or claim.
+    """The branch that was asked for, else the first that shows the experiment, dataset, claim or search of a `name`.
 
     Where nothing is named, or no branch shows it, `paper`; UserError for an experiment that none shows.
     """
@@ -207,7 +207,8 @@ def choose_branch(parameters: dict[str, Any], branch: str | None, kind: str, nam
         return branch_of(parameters, name)
     # A job's excerpt has none.
     branches = parameters.get("branches", {})
-    shown = {one: datasets(parameters, one) if kind == "dataset" else row["claims"] for one, row in branches.items()}
+    lists = {"claim": "claims", "search": "searches"}
+    shown = {one: row[lists[kind]] if kind in lists else datasets(parameters, one) for one, row in branches.items()}
     return next((one for one, names in shown.items() if name in names), "paper")
 
 
