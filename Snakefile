@@ -53,7 +53,7 @@ rule all:
 rule cpu:
     """Every figure and table of the paper in which there are no colour images: what CPU cores can do in hours."""
     input:
-        select.without_images("paper"),
+        select.everything("paper", ("density", "digits")),
 
 
 rule toy:

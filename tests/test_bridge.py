@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from conftest import ROOT, imported
-from ddgm.errors import restored
+from ddgm.stages import restored
 
 STAGE = "stages:\n  draw-x:\n    cmd: draw\n    outs:\n    - made.png\n    metrics:\n"
 

@@ -13,10 +13,9 @@ import yaml
 from conftest import DUMPER, ROOT
 from ddgm import cli, record
 from ddgm.datasets import prepared
-from ddgm.errors import restored
 from ddgm.parameters import LOADER
+from ddgm.stages import recorded_stages, restored
 from ddgm.training import train
-from ddgm.verify import recorded_stages
 
 
 def said(capsys):

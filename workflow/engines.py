@@ -30,8 +30,8 @@ from snakemake.exceptions import RuleException, WorkflowError
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
-from ddgm.errors import UserError, restored
-from ddgm.parameters import LOADER
+from ddgm.errors import UserError
+from ddgm.stages import recorded_stages, stages_of
 from ddgm.whole_file import whole_file
 
 PIPELINE, LOCK, PARAMETERS = Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")
@@ -58,7 +58,7 @@ def before_run(is_main_process: bool) -> None:
         return
     try:
         foreign, unrecorded = disagreements()
-    except DamagedLockError as damage:
+    except UserError as damage:
         print(f"Nothing is recorded for DVC: {damage}", file=sys.stderr)
         return
     if foreign or not in_step():
@@ -71,8 +71,8 @@ def before_run(is_main_process: bool) -> None:
 def after_run() -> None:
     """At the end of a Snakemake run that had jobs, also of a failed one: record what is finished."""
     if bridged():
-        with suppress(DamagedLockError):
-            locked_stages()
+        with suppress(UserError):
+            recorded_stages(LOCK)
             apart("sync")
 
 
@@ -243,35 +243,14 @@ def write_pipeline(flow: Any) -> None:
     IN_STEP.write_text(digest())
 
 
-def stages_of(file: Path) -> dict[str, Any]:
-    """What dvc.yaml or dvc.lock says of each stage, nothing where it is missing or empty; YAMLError if damaged."""
-    content = (yaml.load(file.read_text(), LOADER) if file.exists() else None) or {}
-    stages = (content.get("stages") or {}) if isinstance(content, dict) else None
-    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
-        raise yaml.YAMLError(f"{file} has no table of stages")
-    return stages
-
-
-class DamagedLockError(UserError):
-    """A dvc.lock that cannot be read, as a merge left half-done leaves it."""
-
-
-def locked_stages() -> dict[str, Any]:
-    """What dvc.lock says of each stage. Raises DamagedLockError with what to do."""
-    try:
-        return stages_of(LOCK)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise DamagedLockError(f"{LOCK} is damaged: {restored(LOCK)}") from None
-
-
 def disagreements() -> tuple[list[str], list[str]]:
     """The stages with files that Snakemake did not make, and those that it made and dvc.lock has never heard of.
 
     Asked at each run, so without DVC, which takes a second to import."""
-    locked = locked_stages()
+    locked = recorded_stages(LOCK)
     try:
         stages = stages_of(PIPELINE)
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except yaml.YAMLError:
         return [str(PIPELINE)], []  # it is written again
     foreign, unrecorded = [], []
     for name, entry in stages.items():
@@ -415,7 +394,7 @@ def main(command: str) -> None:
         write_pipeline(flow)
         if command == "generate":
             return
-        locked_stages()
+        recorded_stages(LOCK)
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)

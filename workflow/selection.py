@@ -8,9 +8,10 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ddgm import parameters
 from ddgm.datasets import registry
@@ -50,27 +51,27 @@ def modules(*names: str) -> list[str]:
     return sorted(set().union(*(imports(name) for name in names)))
 
 
-def refuse(sentence: str) -> NoReturn:
-    """End Snakemake with one sentence: of a WorkflowError it would print the lines of this file too."""
-    sys.exit(f"ddgm: {sentence}")
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """End Snakemake with the sentence of a UserError: of a WorkflowError it would print the lines of this file too."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"ddgm: {error}")
 
 
 def require_yaml(file: str) -> None:
     """Say where a file is no YAML before Snakemake reads it, which does not."""
-    try:
+    with one_sentence():
         parameters.read(file)
-    except UserError as error:
-        refuse(str(error))
 
 
 class Selection:
     """params.yaml, checked, and what follows from it for a job."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        try:
+        with one_sentence():
             parameters.check(config)
-        except UserError as error:
-            refuse(str(error))
         self.config = config
 
     def pick(self, *keys: str) -> Callable[[Any], str]:
@@ -120,10 +121,8 @@ class Selection:
         return known.get("dataset") or self.experiment(known["experiment"])["dataset"]
 
     def value(self, key: str) -> Any:
-        try:
+        with one_sentence():
             return parameters.select(self.config, key)
-        except UserError as error:
-            refuse(str(error))
 
     def experiment(self, name: str) -> dict[str, Any]:
         return self.value(f"experiments.{name}")
@@ -133,7 +132,8 @@ class Selection:
         row = self.value(f"datasets.{wildcards.dataset}")
         if wildcards.split not in registry.splits(row):
             allowed = ", ".join(registry.splits(row))
-            refuse(f"{wildcards.dataset} has no split '{wildcards.split}': allowed are {allowed}")
+            with one_sentence():
+                raise UserError(f"{wildcards.dataset} has no split '{wildcards.split}': allowed are {allowed}")
         return [f"data/raw/{wildcards.dataset}/{file}" for file in registry.raw_files(row, wildcards.split)]
 
     def fetch_modules(self, wildcards: Any) -> list[str]:
@@ -325,10 +325,8 @@ class Selection:
 
     def pick_search(self, wildcards: Any) -> str:
         """As `pick_dataset`, for the search that varies an experiment."""
-        try:
+        with one_sentence():
             name = parameters.search_of(self.config, wildcards.branch, wildcards.experiment)
-        except UserError as error:
-            refuse(str(error))
         plan = f"branches.{wildcards.branch}.searches.{name}"
         # Not what is searched beside it, nor how trials are put in order.
         keys = [f"{plan}.{key}" for key in self.value(plan) if key not in ("experiments", "together")]
@@ -363,10 +361,8 @@ class Selection:
             if any(name != what and asked.startswith(f"{name}_") for name in FIGURES if name.startswith(what)):
                 return []
             self.experiment(wildcards.experiment)
-            try:
+            with one_sentence():
                 parameters.refuse_experiment(self.config, what, wildcards.experiment, shown)
-            except UserError as error:
-                refuse(str(error))
             return []
 
         return nothing
@@ -387,23 +383,17 @@ class Selection:
         """The picture files of all figures that show one list of a branch."""
         return [file for name in showing(shows) for file in self.figure(name, branch)]
 
-    def everything(self, branch: str) -> list[str]:
-        """Every figure and table of a branch."""
-        drawn = [file for name in FIGURES for file in self.figure(name, branch)]
-        likelihoods = [f"results/{branch}/likelihoods/{name}.csv" for name in self.value(f"branches.{branch}.annealed")]
-        return [*drawn, *self.judged(branch), f"results/{branch}/metrics.csv", *likelihoods, *self.data(branch)]
-
-    def without_images(self, branch: str) -> list[str]:
-        """Every figure and table of a branch in which there are no colour images, which want a GPU."""
-        names = [name for name in self.names(branch) if self.evidence(name) != "images"]
-        # A figure of all experiments shows images too.
-        fitting = [name for name, figure in FIGURES.items() if "images" not in kinds_shown(figure)]
-        drawn = [file for name in fitting for file in self.figure(name, branch)]
+    def everything(self, branch: str, kinds: tuple[str, ...] = tuple(parameters.WORDS)) -> list[str]:
+        """Every figure and table of a branch that shows these kinds of evidence and no other."""
+        of_kinds = [name for name, figure in FIGURES.items() if set(kinds_shown(figure)) <= set(kinds)]
+        drawn = [file for name in of_kinds for file in self.figure(name, branch)]
+        names = [name for name in self.names(branch) if self.evidence(name) in kinds]
         measured = [f"results/{branch}/metrics/{name}.csv" for name in names]
-        annealed = [name for name in self.value(f"branches.{branch}.annealed") if self.evidence(name) != "images"]
+        gathered = [f"results/{branch}/metrics.csv"] if names == self.names(branch) else []
+        annealed = [name for name in self.value(f"branches.{branch}.annealed") if self.evidence(name) in kinds]
         likelihoods = [f"results/{branch}/likelihoods/{name}.csv" for name in annealed]
         sets = list(dict.fromkeys(self.experiment(name)["dataset"] for name in names))
-        return [*drawn, *self.judged(branch), *measured, *likelihoods, *described(branch, sets)]
+        return [*drawn, *self.judged(branch), *measured, *gathered, *likelihoods, *described(branch, sets)]
 
     def judged(self, branch: str) -> list[str]:
         """The verdicts on a branch's claims, and their figures."""
@@ -412,8 +402,8 @@ class Selection:
 
     def reported(self, wildcards: Any) -> list[str]:
         """What a branch's report is written from: all that it shows, and where each trained net comes from."""
-        models, metrics = "results/{branch}/models/{experiment}", "results/{branch}/metrics/{experiment}.csv"
-        patterns = (metrics, f"{models}/provenance.json", f"{models}/experiment.json")
+        models = "results/{branch}/models/{experiment}"
+        patterns = (f"{models}/provenance.json", f"{models}/experiment.json")
         of_experiments = [file for pattern in patterns for file in self.shown("all", pattern)(wildcards)]
         sets = parameters.datasets(self.config, wildcards.branch)
         judged = [name for name in self.config["classifiers"] if name in sets]

@@ -23,12 +23,6 @@ def again(path: Path) -> str:
     return f"delete it, and make it again with 'snakemake {path}'"
 
 
-def restored(lock: Path) -> str:
-    """What to do about a damaged dvc.lock, as a merge left half-done leaves it: the end of a sentence."""
-    back = f"restore it with 'git checkout HEAD {lock}', or delete it if it was never committed"
-    return f"finish a merge as docs/engines.md says, {back}"
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether the memory of the machine, or of a device, was too small. Imports no PyTorch that is not there yet."""
     torch = sys.modules.get("torch")

@@ -13,7 +13,7 @@ from ddgm.datasets.prepared import source_of
 from ddgm.errors import UserError
 from ddgm.experiment import EXPERIMENT, PROVENANCE, WEIGHTS
 from ddgm.provenance import checksum
-from ddgm.verify import recorded_stages
+from ddgm.stages import recorded_stages
 
 # What belongs to the code of a job, whatever else it reads.
 CODE = ("src/", "workflow/")

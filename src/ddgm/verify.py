@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ddgm import record
 from ddgm.checkpoint import differences
 from ddgm.classifier import CLASSIFIER
@@ -20,11 +18,11 @@ from ddgm.datasets import registry
 from ddgm.datasets.prepared import digest, read_sheet
 from ddgm.datasets.verify import Order, WrongFileError
 from ddgm.datasets.verify import verify as verify_file
-from ddgm.errors import UserError, again, restored
+from ddgm.errors import UserError, again
 from ddgm.experiment import EXPERIMENT, WEIGHTS, provenance
-from ddgm.parameters import LOADER
 from ddgm.provenance import checksum
 from ddgm.row import untitled
+from ddgm.stages import recorded_stages
 
 # What lies in a branch's folder and is no result: records, and trainings on the way.
 NO_RESULTS = (record.FOLDER, "state")
@@ -123,16 +121,6 @@ def restores(path: Path) -> str:
     if asked == ignored:
         return f"'dvc checkout --force {path}' restores it, after 'dvc fetch {path}' where it was made elsewhere"
     return f"'git checkout {path}' restores it if it was committed; else {remake}" if asked == kept else remake
-
-
-def recorded_stages(lock: Path) -> dict[str, Any]:
-    """What dvc.lock says of each finished job, none if there is no such file. Raises UserError for a damaged one."""
-    try:
-        return (yaml.load(lock.read_text(), LOADER) or {}).get("stages") or {}
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, AttributeError):
-        raise UserError(f"{lock} is damaged: {restored(lock)}") from None
 
 
 def recorded(stages: dict[str, Any], lock: Path) -> Iterator[Finding]:
