@@ -11,7 +11,7 @@ import pytest
 
 from conftest import PARAMETERS
 from ddgm import training
-from ddgm.errors import UserError
+from ddgm.errors import TRY_AGAIN, UserError
 from ddgm.parameters import changed
 from ddgm.search import draw, rank, search
 
@@ -66,7 +66,7 @@ RANKED, SHOWN = ["kl_data_model", "kl_data_generator"], ["modes_covered"]
 def plan(trials, over, together=True, experiments=()):
     return {
         "seed": 0, "trials": trials, "steps": 2, "seeds": [0], "over": over, "ranked_by": RANKED, "shown": SHOWN,
-        "together": together, "experiments": list(experiments),
+        "together": together, "experiments": list(experiments), "evaluation": {"samples": 10},
     }  # fmt: skip
 
 
@@ -86,7 +86,16 @@ BATCHES = {"schedule.batch": [8, 16, 24, 32], "optimiser.energy_rate": {"low": 1
 
 def test_a_trial_is_the_same_whatever_trials_there_are_beside_it(planar_row, array, tmp_path):
     for trials in (1, 3):
-        search("points", planar_row, POINTS, plan(trials, BATCHES), array, measured, tmp_path / f"{trials}.csv")
+        search(
+            "points",
+            planar_row,
+            POINTS,
+            plan(trials, BATCHES),
+            array,
+            measured,
+            tmp_path / f"{trials}.csv",
+            tmp_path / "state",
+        )
     one, three = pd.read_csv(tmp_path / "1.csv"), pd.read_csv(tmp_path / "3.csv")
     assert len(one) == 1 and three["trial"].tolist() == [0, 1, 2]
     pd.testing.assert_frame_equal(one, three[:1])
@@ -99,7 +108,7 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path, caplog)
     over = {"optimiser.energy_rate": [1.0e30]}
     settings = plan(1, over) | {"steps": 30}
     planar_row["optimiser"]["generator_rate"] = 1.0e30
-    search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv")
+    search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv", tmp_path / "state")
     (row,) = pd.read_csv(tmp_path / "s.csv").to_dict("records")
     assert row["optimiser.energy_rate"] == 1.0e30
     assert {row[metric] for metric in RANKED} == {math.inf} and math.isnan(row["modes_covered"])
@@ -109,31 +118,66 @@ def test_a_trial_that_diverges_is_a_row_too(planar_row, array, tmp_path, caplog)
 
 
 @pytest.mark.parametrize(("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_search_that_is_asked_to_end_says_that_it_begins_again(number, ending, planar_row, array, tmp_path, caplog):
+def test_a_search_that_is_asked_to_end_goes_on_from_there(number, ending, planar_row, array, tmp_path, caplog):
     caplog.set_level("INFO", "ddgm")
+    settings, state = plan(3, BATCHES), tmp_path / "state"
+    search("points", planar_row, POINTS, settings, array, measured, tmp_path / "whole.csv", state)
+    assert not state.exists(), "nothing is left of what the table has"
+    trained, original = [], training.Pair
 
-    # The first trial is whole, the second is asked to end as it begins.
     def begin(row, *rest):
-        if interrupted:
+        # The first trial is whole, the second is asked to end as it begins.
+        trained.append(row["schedule"]["batch"])
+        if len(trained) == 2:
             os.kill(os.getpid(), number)
-        interrupted.append(True)
         return original(row, *rest)
 
-    interrupted, original = [], training.Pair
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ending) as raised:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "Pair", begin)
-        search("points", planar_row, POINTS, plan(3, BATCHES), array, measured, tmp_path / "s.csv")
-    assert ending is KeyboardInterrupt or raised.value.code == 143
-    said = [record.getMessage() for record in caplog.records]
-    assert said[-1].startswith("points: stopped in trial 2 of 3; a search is not gone on with")
-    assert not any("goes on" in line or "saved in" in line for line in said)
-    assert said[0] == "experiment    points" and not (tmp_path / "s.csv").exists()
+        with pytest.raises(ending) as raised:
+            search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv", state)
+        assert ending is KeyboardInterrupt or raised.value.code == TRY_AGAIN
+        said = caplog.records[-1].getMessage()
+        assert said == "points: stopped in trial 2 of 3; the same command goes on from there"
+        assert not (tmp_path / "s.csv").exists() and len(list(state.glob("*/state/*.pt"))) == 1
+        search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv", state)
+    assert len(trained) == 4, "the first trial was not trained again"
+    assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes() and not state.exists()
+
+
+CHANGED = [
+    {},
+    {"plan": {"steps": 3}},
+    {"plan": {"evaluation": {"samples": 11}}},
+    {"plan": {"shown": []}},
+    {"dataset": POINTS | {"turns": 7}},
+    {"judge": "another"},
+]
+
+
+def test_a_trial_of_an_earlier_search_is_taken_only_where_all_is_as_it_was(planar_row, array, tmp_path):
+    def once(name, model, table):
+        if measurements:
+            raise UserError("the second trial cannot be measured")
+        measurements.append(model)
+        rows = [(name, 0, metric, 1.0) for metric in RANKED + SHOWN]
+        pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
+
+    kept, judge, state = [], tmp_path / "judge", tmp_path / "state"
+    for other in CHANGED:
+        measurements = []
+        judge.write_text(other.get("judge", "one"))
+        settings, dataset = plan(2, BATCHES) | other.get("plan", {}), other.get("dataset", POINTS)
+        with pytest.raises(UserError, match="the second trial cannot be measured"):
+            search("points", planar_row, dataset, settings, array, once, tmp_path / "s.csv", state, 1, [judge])
+        kept.append(len(list(state.glob("*/found.json"))))
+    assert kept == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_mistake_is_no_trial_that_diverged(planar_row, array, tmp_path):
     array.write_bytes(array.read_bytes()[:100])
     with pytest.raises(UserError, match=r"train\.npy is damaged"):
-        search("points", planar_row, POINTS, plan(2, BATCHES), array, measured, tmp_path / "s.csv")
+        search("points", planar_row, POINTS, plan(2, BATCHES), array, measured, tmp_path / "s.csv", tmp_path / "state")
     assert not (tmp_path / "s.csv").exists()
 
 
@@ -142,7 +186,7 @@ def test_a_metric_that_is_not_measured_is_one_sentence(key, planar_row, array, t
     settings = plan(1, BATCHES) | {key: ["frechet"]}
     sentence = "a search of points asks for 'frechet', which is not measured: allowed are kl_"
     with pytest.raises(UserError, match=sentence):
-        search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv")
+        search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv", tmp_path / "state")
     assert not (tmp_path / "s.csv").exists()
 
 
@@ -163,7 +207,7 @@ def test_keys_that_cannot_be_together_are_refused_before_anything_is_trained(
     assert first > 0, "trials before it could be trained"
     monkeypatch.setattr("ddgm.search.try_once", lambda *_: pytest.fail("a trial was trained"))
     with pytest.raises(UserError, match=rf"^trial {first + 1} of points{sentence}"):
-        search("points", planar_row, POINTS, chosen, array, measured, tmp_path / "s.csv")
+        search("points", planar_row, POINTS, chosen, array, measured, tmp_path / "s.csv", tmp_path / "state")
     assert not (tmp_path / "s.csv").exists()
 
 
@@ -173,7 +217,7 @@ def test_what_one_seed_could_not_be_measured_of_ranks_last(planar_row, array, tm
         pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
 
     two = plan(1, BATCHES) | {"seeds": [0, 1]}
-    search("points", planar_row, POINTS, two, array, found, tmp_path / "s.csv")
+    search("points", planar_row, POINTS, two, array, found, tmp_path / "s.csv", tmp_path / "state")
     assert (tmp_path / "s.csv").read_text().splitlines()[1].endswith(",inf,inf,")
 
 
@@ -185,7 +229,7 @@ def test_what_cannot_be_measured_of_a_trial_or_is_infinite_ranks_last(
         rows = [(name, 0, metric, value) for metric in RANKED + SHOWN]
         pd.DataFrame(rows, columns=["experiment", "seed", "metric", "value"]).to_csv(table, index=False)
 
-    search("points", planar_row, POINTS, plan(1, BATCHES), array, found, tmp_path / "s.csv")
+    search("points", planar_row, POINTS, plan(1, BATCHES), array, found, tmp_path / "s.csv", tmp_path / "state")
     assert (tmp_path / "s.csv").read_text().splitlines()[1].endswith(f",{ranked},{ranked},{shown}")
 
 

@@ -247,18 +247,31 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
     if parameters.evidence(dataset) == "density":
         from ddgm.metrics import density
 
+        measured_with: list[Path] = []
+
         def evaluate(name: str, directory: Path, table: Path) -> None:
             density.evaluate(name, directory, plan["evaluation"], dataset, table)
     else:
         from ddgm.metrics import digits
 
         arrays, judge = measured_on(row["dataset"], params), classifier(args, row["dataset"])
+        measured_with = [*arrays, judge / "weights.safetensors"]
 
         def evaluate(name: str, directory: Path, table: Path) -> None:
             digits.evaluate_metrics(name, directory, plan["evaluation"], table, *arrays, judge)
 
-    target = RESULTS / args.branch / "search" / f"{args.experiment}.csv"
-    search_all(args.experiment, row, dataset, plan, training_array(row["dataset"]), evaluate, target, row["threads"])
+    search_all(
+        args.experiment,
+        row,
+        dataset,
+        plan,
+        training_array(row["dataset"]),
+        evaluate,
+        RESULTS / args.branch / "search" / f"{args.experiment}.csv",
+        RESULTS / args.branch / "search_state" / args.experiment,
+        row["threads"],
+        measured_with,
+    )
 
 
 def rank(args: argparse.Namespace, params: dict[str, Any]) -> None:

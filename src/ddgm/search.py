@@ -4,11 +4,13 @@ A trial is an experiment's row with some keys drawn at random. It is trained and
 for the plan's steps and seeds, mostly fewer.
 """
 
+import hashlib
+import json
 import logging
 import math
-import signal
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ddgm.checkpoint import only_trainer
 from ddgm.device import choose_device
 from ddgm.errors import DivergenceError, UserError
 from ddgm.parameters import changed, contradictions
 from ddgm.progress import log
-from ddgm.provenance import checksum, opening_lines
+from ddgm.provenance import checksum, code_version, opening_lines
 from ddgm.reading import read_table
 from ddgm.row import untitled
 from ddgm.training import train
 from ddgm.whole_file import whole_file
+
+# In the folder of a trial, once it is finished.
+FOUND = "found.json"
 
 
 def draw(space: dict[str, Any], stream: np.random.Generator) -> dict[str, Any]:
@@ -47,16 +53,22 @@ def search(
     array: Path,
     evaluate: Callable[[str, Path, Path], None],
     target: Path,
+    state_path: Path,
     threads: int = 1,
+    measured_with: Sequence[Path] = (),
 ) -> None:
     """Train and measure plan["trials"] versions of experiment `name`; write a row for each, what diverged too.
 
-    Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model. UserError,
-    before anything is trained, where the keys of a trial cannot be together. KeyboardInterrupt or SystemExit where it
-    is asked to end: nothing is kept then, and it begins again.
+    Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model, with what
+    the files `measured_with` hold. Finished trials, and the state of the one in training, are kept in the folder
+    `state_path` until the table is there: the same search, interrupted, goes on from them. UserError, before anything
+    is trained, where the keys of a trial cannot be together, or another process searches here. KeyboardInterrupt or
+    SystemExit where it is asked to end.
     """
     row = changed(untitled(row), {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
-    sha256 = checksum(array)
+    # What decides over every trial's numbers, beside its row.
+    about = {"dataset": dataset, "evaluation": plan["evaluation"], "metrics": plan["ranked_by"] + plan["shown"]}
+    about |= {"data": (sha256 := checksum(array)), "files": [checksum(file) for file in measured_with]}
     for line in opening_lines(name, row, array, sha256, choose_device(row["device"]), threads):
         log.info(line)
     drawn = [draw(plan["over"], np.random.default_rng([plan["seed"], trial])) for trial in range(plan["trials"])]
@@ -64,22 +76,37 @@ def search(
         for sentence in contradictions(f"trial {trial} of {name}", changed(row, values), dataset):
             raise UserError(f"{sentence} (the search draws {values})")
     rows = []
-    for trial, values in enumerate(drawn):
-        try:
-            found = try_once(name, changed(row, values), plan, array, evaluate, threads, sha256)
-        except (KeyboardInterrupt, SystemExit) as ending:
-            log.warning(
-                f"{name}: stopped in trial {trial + 1} of {plan['trials']}; a search is not gone on with, and the same "
-                f"command begins with trial 1"
-            )
-            if isinstance(ending, SystemExit):
-                # A training's code says that its state was saved.
-                raise SystemExit(128 + signal.SIGTERM) from None
-            raise
-        log.info(f"{name}, trial {trial + 1} of {plan['trials']}: {values} gives {found}")
-        rows.append({"experiment": name, "trial": trial, **values, **found})
-    with whole_file(target) as path:
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g")
+    with only_trainer(state_path):
+        for trial, values in enumerate(drawn):
+            version = changed(row, values)
+            folder = state_path / identity(about | {"row": version})
+            try:
+                found = earlier(folder) or try_once(name, version, plan, array, evaluate, folder, threads, sha256)
+            except (KeyboardInterrupt, SystemExit):
+                log.warning(
+                    f"{name}: stopped in trial {trial + 1} of {plan['trials']}; the same command goes on from there"
+                )
+                raise
+            log.info(f"{name}, trial {trial + 1} of {plan['trials']}: {values} gives {found}")
+            rows.append({"experiment": name, "trial": trial, **values, **found})
+        with whole_file(target) as path:
+            pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g")
+        shutil.rmtree(state_path, ignore_errors=True)
+
+
+def identity(about: dict[str, Any]) -> str:
+    """The same few letters for the same settings, and others for others."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def earlier(folder: Path) -> dict[str, float] | None:
+    """What a trial gave that was finished before the search was interrupted."""
+    if not (path := folder / FOUND).exists():
+        return None
+    kept = json.loads(path.read_text())
+    if kept["code"] != code_version():
+        log.warning(f"{path} is of code version {kept['code']}, and the search goes on with {code_version()}")
+    return kept["found"]
 
 
 def try_once(
@@ -88,43 +115,44 @@ def try_once(
     plan: dict[str, Any],
     array: Path,
     evaluate: Callable[[str, Path, Path], None],
+    folder: Path,
     threads: int,
     sha256: str | None = None,
 ) -> dict[str, float]:
-    """The means over seeds of what the plan ranks by and shows.
+    """The means over seeds of what the plan ranks by and shows; kept in `folder`, as is a training's state on the way.
 
     Where training diverged, what is ranked by is infinite and what is shown not a number, as is what cannot be measured
     of a trial: lines between digits where all samples are one.
     """
     ranked, metrics = plan["ranked_by"], plan["ranked_by"] + plan["shown"]
-    with tempfile.TemporaryDirectory() as folder:
-        model, table = Path(folder) / "model", Path(folder) / "table.csv"
+    with tempfile.TemporaryDirectory() as temporary:
+        model, table = Path(temporary) / "model", Path(temporary) / "table.csv"
         model.mkdir()
         try:
             with silent_training():
-                # No state is saved on the way: it would be gone with the folder.
-                train(
-                    name, row, array, model, Path(folder) / "state", threads, checkpoint_minutes=math.inf, sha256=sha256
-                )
+                train(name, row, array, model, folder / "state", threads, sha256=sha256)
         except DivergenceError as error:
             log.warning(str(error))
-            return dict.fromkeys(metrics, math.nan) | dict.fromkeys(ranked, math.inf)
-        evaluate(name, model, table)
-        # A mean over seeds of which one could not be measured is none.
-        by_metric = read_table(table, ["metric", "value"]).groupby("metric")["value"]
-        means = by_metric.agg(lambda values: values.mean(skipna=False))
+            means = pd.Series(dict.fromkeys(metrics, math.nan))
+        else:
+            evaluate(name, model, table)
+            # A mean over seeds of which one could not be measured is none.
+            by_metric = read_table(table, ["metric", "value"]).groupby("metric")["value"]
+            means = by_metric.agg(lambda values: values.mean(skipna=False))
     if missing := [metric for metric in metrics if metric not in means]:
         raise UserError(
             f"a search of {name} asks for '{missing[0]}', which is not measured: allowed are {', '.join(means.index)}"
         )
-    return {metric: float(means[metric]) for metric in metrics} | {
-        metric: math.inf if math.isnan(means[metric]) else float(means[metric]) for metric in ranked
-    }
+    found = {metric: float(means[metric]) for metric in metrics}
+    found |= {metric: math.inf for metric in ranked if math.isnan(found[metric])}
+    with whole_file(folder / FOUND) as path:
+        path.write_text(json.dumps({"code": code_version(), "found": found}) + "\n")
+    return found
 
 
 @contextmanager
 def silent_training() -> Iterator[None]:
-    """What a training says of its folder, and of going on from there, does not hold for a trial; its progress does."""
+    """A trial's training says nothing of its folder, which lasts until it is measured; its progress shows."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return record.module != "training" or record.levelno > logging.INFO
