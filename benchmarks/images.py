@@ -30,9 +30,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ddgm import parameters
 from ddgm.pair import Pair
-from ddgm.parameters import changed
 from ddgm.provenance import code_version, device_name
 from ddgm.training import choose_arithmetic
+from ddgm.variant import changed
 
 SHAPE = (3, 64, 64)
 PLAIN = "plain PyTorch"

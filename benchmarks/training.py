@@ -99,16 +99,18 @@ class PlainLoop:
         import torch
         from scipy.special import digamma
 
+        from ddgm.row import neighbour_numbers
+
         row = self.row["entropy"]
         if row["kind"] != "nearest_neighbour":
             each = 0.5 * math.log(2 * math.pi * math.e) + torch.cat(self.scales).abs().log()
             return each.sum() if row["kind"] == "batch_norm_sum" else each.mean()
-        n, d, k = len(samples), row["dimensions"], row["neighbours"]
+        n, d, numbers = len(samples), row["dimensions"], neighbour_numbers(row)
         with torch.no_grad():
-            neighbour = torch.cdist(samples, samples).topk(k + 1, dim=1, largest=False).indices[:, k]
-        log_distance = 0.5 * (samples - samples[neighbour]).square().sum(1).clamp_min(1e-12).log()
+            nearest = torch.cdist(samples, samples).topk(max(numbers) + 1, dim=1, largest=False).indices[:, numbers]
+        log_distance = 0.5 * (samples[:, None] - samples[nearest]).square().sum(2).clamp_min(1e-12).log()
         log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-        return d * log_distance.mean() + log_ball + float(digamma(n) - digamma(k))
+        return d * log_distance.mean() + log_ball + float(digamma(n) - digamma(numbers).mean())
 
     def energy_loss(self, data: Any, samples: Any) -> Any:
         import torch

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT, imported
 from ddgm.pair import Pair
-from ddgm.parameters import changed
+from ddgm.variant import changed
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
 # Narrow nets that start at the lab's 0.01 give all images one energy.

@@ -53,6 +53,17 @@ def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines
         assert said == "" and called == ["adopt"] * damaged + ["sync"]
 
 
+def test_a_users_own_dvc_add_is_no_stage_of_the_pipeline(engines, tmp_path):
+    Repo = pytest.importorskip("dvc.repo").Repo  # noqa: N806
+    (tmp_path / "dvc.yaml").write_text(STAGE.replace("    metrics:\n", ""))
+    (tmp_path / "params.yaml").write_text("a: 1\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    repo = Repo.init(no_scm=True)
+    repo.add("notes.txt")
+    assert (tmp_path / "notes.txt.dvc").exists()
+    assert set(engines.Proof(repo).stages) == {"draw-x"}
+
+
 def test_the_switch_is_on_or_off(engines, monkeypatch):
     monkeypatch.setenv("DDGM_BRIDGE", "of")
     with pytest.raises(SystemExit, match=r"^DDGM_BRIDGE is 'of': write on or off, or leave it unset$"):

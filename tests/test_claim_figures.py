@@ -16,6 +16,7 @@ from PIL import Image
 
 from ddgm.errors import UserError
 from ddgm.figures import claims
+from ddgm.figures.curves import over_seeds
 from ddgm.figures.metric import METRICS, metric_named
 from ddgm.figures.style import PAGE
 
@@ -249,7 +250,7 @@ def test_data_sets_are_rows_and_metrics_columns(tmp_path, caught):
 
 def test_the_mean_of_a_trace_ends_where_the_first_seed_stops():
     rows = [(seed, step, seed + step) for seed, last in ((0, 30), (1, 50)) for step in range(0, last + 1, 10)]
-    mean = claims.over_seeds(pd.DataFrame(rows, columns=["seed", "step", "value"]))
+    mean = over_seeds(pd.DataFrame(rows, columns=["seed", "step", "value"]))
     assert list(mean.index) == [0, 10, 20, 30]
     assert list(mean["mean"]) == [0.5, 10.5, 20.5, 30.5]
     assert list(mean["least"]) == [0, 10, 20, 30] and list(mean["greatest"]) == [1, 11, 21, 31]

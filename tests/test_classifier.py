@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ddgm import classifier
-from ddgm.datasets import prepared
+from ddgm.datasets.writing import write
 from ddgm.errors import UserError
 
 ROW = {
@@ -32,7 +32,7 @@ def arrays(tmp_path):
     stream = np.random.default_rng(0)
     for split, n in (("train", 400), ("test", 100)):
         images, labels = bars(n, stream)
-        prepared.write(DIGITS, tmp_path / "bars" / f"{split}.npy", images, ("label",), ((int(x),) for x in labels))
+        write(DIGITS, tmp_path / "bars" / f"{split}.npy", images, ("label",), ((int(x),) for x in labels))
     return tmp_path / "bars" / "train.npy", tmp_path / "bars" / "test.npy"
 
 

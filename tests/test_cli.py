@@ -16,7 +16,7 @@ import yaml
 
 from conftest import DUMPER, ROOT
 from ddgm import cli, record, whole_file
-from ddgm.datasets import prepared
+from ddgm.datasets.writing import write
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_what_is_made_of_a_toy_data_set_goes_to_the_toy_branch(project, capsys):
     for split in ("train", "test"):
         array = Path(f"data/prepared/toy_digits/{split}.npy")
         array.parent.mkdir(parents=True, exist_ok=True)
-        prepared.write(digits, array, np.zeros((3, 1, 28, 28), np.uint8))
+        write(digits, array, np.zeros((3, 1, 28, 28), np.uint8))
     assert cli.main(["describe", "toy_digits"]) == 0
     assert cli.main(["draw", "sheet", "toy_digits"]) == 0
     assert Path("results/toy/data/toy_digits.csv").is_file() and not Path("results/paper").exists()

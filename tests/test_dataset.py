@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ddgm.datasets import prepared
+from ddgm.datasets import prepared, writing
+from ddgm.datasets.writing import write
 from ddgm.errors import UserError
 from ddgm.figures import sheet
 from ddgm.metrics import dataset
@@ -27,7 +28,7 @@ def splits(tmp_path):
     arrays = [tmp_path / "faces" / f"{name}.npy" for name in ("train", "test")]
     for path, count in zip(arrays, (20, 5), strict=True):
         path.parent.mkdir(exist_ok=True)
-        prepared.write(ROW, path, stream.integers(0, 256, (count, 3, 8, 8), np.uint8))
+        write(ROW, path, stream.integers(0, 256, (count, 3, 8, 8), np.uint8))
     return arrays
 
 
@@ -86,11 +87,11 @@ def test_an_archive_under_an_array_s_name_is_refused_in_a_sentence(tmp_path):
 
 def test_if_one_of_the_four_files_fails_none_is_left(tmp_path, monkeypatch):
     target = tmp_path / "train.npy"
-    prepared.write(ROW, target, np.zeros((2, 3, 8, 8), np.uint8))
+    write(ROW, target, np.zeros((2, 3, 8, 8), np.uint8))
     assert len(list(tmp_path.iterdir())) == 4
-    monkeypatch.setattr(prepared, "write_sheet", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(writing, "write_sheet", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
-        prepared.write(ROW, target, np.zeros((2, 3, 8, 8), np.uint8))
+        write(ROW, target, np.zeros((2, 3, 8, 8), np.uint8))
     assert not any(tmp_path.iterdir())
 
 
@@ -100,7 +101,7 @@ def test_the_array_takes_its_place_last(tmp_path, monkeypatch):
     order = []
     replace = Path.replace
     monkeypatch.setattr(Path, "replace", lambda path, to: (order.append(to.name), replace(path, to))[1])
-    prepared.write(ROW, tmp_path / "train.npy", np.zeros((2, 3, 8, 8), np.uint8))
+    write(ROW, tmp_path / "train.npy", np.zeros((2, 3, 8, 8), np.uint8))
     assert order == ["train.json", "train_faults.csv", "train.csv", "train.npy"]
 
 
@@ -136,7 +137,7 @@ def test_a_contact_sheet_shows_the_first_pictures_of_each_split(channels, tmp_pa
     path.parent.mkdir()
     pictures = np.zeros((70, channels, 12, 12), np.uint8)
     pictures[:64] = np.linspace(60, 250, 64, dtype=np.uint8)[:, None, None, None]
-    prepared.write(ROW, path, pictures)
+    write(ROW, path, pictures)
     outputs = [tmp_path / "sheet.png", tmp_path / "sheet.pdf"]
     sheet.draw([path], outputs)
     drawn = np.asarray(Image.open(outputs[0]).convert("RGB"))
@@ -149,7 +150,7 @@ def test_a_contact_sheet_of_points_and_of_few_pictures_is_drawn(splits, tmp_path
     sheet.draw(splits, [tmp_path / "few.png"])
     points = tmp_path / "points" / "train.npy"
     points.parent.mkdir()
-    prepared.write({"kind": "four_spin"}, points, np.random.default_rng(0).standard_normal((99, 2)).astype(np.float32))
+    write({"kind": "four_spin"}, points, np.random.default_rng(0).standard_normal((99, 2)).astype(np.float32))
     sheet.draw([points], [tmp_path / "points.png"])
     assert (tmp_path / "few.png").stat().st_size > 1000 and (tmp_path / "points.png").stat().st_size > 1000
 
@@ -163,7 +164,7 @@ def test_a_sheet_of_a_damaged_array_is_refused_in_a_sentence(splits, tmp_path):
 def test_a_model_and_its_samples_carry_the_word_subset(image_row, tmp_path):
     array = tmp_path / "faces" / "train.npy"
     array.parent.mkdir()
-    prepared.write(ROW, array, np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8))
+    write(ROW, array, np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8))
     train("faces", image_row, array, tmp_path / "model", tmp_path / "faces.pt")
     provenance = json.loads((tmp_path / "model" / "provenance.json").read_text())
     assert provenance["data_source"] == "subset: 20 of 100 faces"

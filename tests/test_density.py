@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ddgm.datasets import two_d
+from ddgm.datasets.drawn_points import prepare
 from ddgm.errors import UserError
 from ddgm.metrics import density
 from ddgm.sampling import grid
@@ -88,18 +89,18 @@ def test_modes_share_the_density_and_the_data(dataset):
 
 def test_splits_are_different_points_of_one_set(dataset, tmp_path):
     for split in ("train", "test"):
-        two_d.prepare(dataset, tmp_path, split, tmp_path / f"{split}.npy")
+        prepare(dataset, tmp_path, split, tmp_path / f"{split}.npy")
     train, test = np.load(tmp_path / "train.npy"), np.load(tmp_path / "test.npy")
     assert train.shape == test.shape == (10000, 2) and train.dtype == np.float32
     assert not (train == test).any()
     with pytest.raises(UserError, match="has no split 'val': allowed are train, test"):
-        two_d.prepare(dataset, tmp_path, "val", tmp_path / "val.npy")
+        prepare(dataset, tmp_path, "val", tmp_path / "val.npy")
 
 
 def test_points_that_would_lie_outside_what_is_measured_are_refused(dataset, tmp_path):
     sentence = rf"^with the scale 0\.25 \d+\.\d% of {dataset['kind']}'s points lie outside .*: write a larger scale"
     with pytest.raises(UserError, match=sentence):
-        two_d.prepare({**dataset, "scale": 0.25}, tmp_path, "train", tmp_path / "train.npy")
+        prepare({**dataset, "scale": 0.25}, tmp_path, "train", tmp_path / "train.npy")
     assert not (tmp_path / "train.npy").exists()
 
 

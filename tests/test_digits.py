@@ -7,9 +7,9 @@ import torch
 
 from conftest import PARAMETERS
 from ddgm import classifier
-from ddgm.datasets import prepared
+from ddgm.datasets.writing import write
 from ddgm.errors import UserError
-from ddgm.metrics import annealing, digits
+from ddgm.metrics import annealing, digits, features
 from ddgm.metrics.digits import Seen
 from ddgm.sampling import sample
 from ddgm.training import train
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     folder, stream = tmp_path_factory.mktemp("bars"), np.random.default_rng(0)
     for split, n in (("train", 400), ("test", 100)):
         images, labels = bars(n, stream)
-        prepared.write(DIGITS, folder / f"{split}.npy", images, ("label",), ((int(x),) for x in labels))
+        write(DIGITS, folder / f"{split}.npy", images, ("label",), ((int(x),) for x in labels))
     classifier.train("bars", ROW | {"seeds": [0]}, folder / "train.npy", folder / "test.npy", folder / "judge")
     return folder
 
@@ -59,15 +59,15 @@ def test_copies_of_training_digits_are_found_out_and_fresh_ones_are_not(folder):
     pool = digits.flat(torch.from_numpy(np.load(folder / "train.npy")))
     heldout, _ = digits.features.nearest(digits.flat(torch.from_numpy(np.load(folder / "test.npy"))), pool)
     copies, _ = digits.features.nearest(pool[:50], pool)
-    assert digits.memorisation(copies, heldout)["memorised"] == 1
-    assert digits.memorisation(heldout, heldout)["memorised"] == pytest.approx(0.01, abs=0.011)
+    assert features.memorisation(copies, heldout)["memorised"] == 1
+    assert features.memorisation(heldout, heldout)["memorised"] == pytest.approx(0.01, abs=0.011)
 
 
 def test_a_blurred_image_is_less_sharp_than_the_data():
     images = torch.from_numpy(bars(20, np.random.default_rng(0))[0])
     blurred = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1).to(torch.uint8)
-    assert digits.sharpness_ratio(images, images) == 1
-    assert digits.sharpness_ratio(blurred, images) < 0.5
+    assert features.sharpness_ratio(images, images) == 1
+    assert features.sharpness_ratio(blurred, images) < 0.5
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from conftest import wait_for
 from ddgm import distributed, examples, pair
 from ddgm.errors import UserError
 from ddgm.pair import Pair
-from ddgm.parameters import changed
 from ddgm.torchrun import run_on_devices
 from ddgm.training import refuse_processes, train
+from ddgm.variant import changed
 
 NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
 LATENTS = {"kind": "variational", "weight": 0.001, "sd": 0.3, "width": 0.1, "proposals": 3}

@@ -838,7 +838,7 @@ def test_the_2d_sets_have_splits_and_no_raw_files(target):
         row = {"kind": kind}
         assert registry.splits(row) == ("train", "test")
         assert registry.raw_files(row, "train") == []
-        assert registry.module(row) == "ddgm.datasets.two_d"
+        assert registry.module(row) == "ddgm.datasets.drawn_points"
         with pytest.raises(UserError, match="no raw files"):
             download.fetch(kind, row, "x.npy", target, None)
 

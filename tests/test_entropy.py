@@ -86,6 +86,24 @@ def test_nearest_neighbour_entropy_pushes_samples_apart():
     assert further > entropy
 
 
+def test_of_several_neighbours_it_is_the_mean_and_its_gradient_is_steadier():
+    torch.manual_seed(0)
+    batches = torch.randn(40, 256, 2)
+    # The same 20 points among others in every batch.
+    batches[:, :20] = batches[0, :20]
+
+    def measured(numbers):
+        x = batches.clone().requires_grad_()
+        entropy = nearest_neighbour(drawn(x), {"neighbours": numbers, "dimensions": 2})
+        return entropy.detach(), torch.autograd.grad(entropy.sum(), x)[0][:, :20]
+
+    single = torch.stack([measured(k)[0] for k in (2, 3, 4, 5, 6)])
+    several, steady = measured([2, 3, 4, 5, 6])
+    torch.testing.assert_close(several, single.mean(0))
+    torch.testing.assert_close(measured([4])[0], measured(4)[0])
+    assert steady.std(0).norm() < 0.7 * measured(4)[1].std(0).norm()
+
+
 def test_neighbours_are_found_in_a_batch_that_has_drawn_together_far_from_the_middle():
     """A scale of 1e-3 takes 2 log 1e-3 from the entropy in two dimensions, wherever the batch lies."""
     torch.manual_seed(0)

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from ddgm import cli
-from ddgm.datasets import prepared, registry
+from ddgm.datasets import registry
+from ddgm.datasets.writing import write
 from ddgm.errors import UserError
 from ddgm.experiment import load
-from ddgm.metrics import images, inception
+from ddgm.metrics import features, images, inception
 from ddgm.sampling import draw_samples
 from ddgm.training import train
 
@@ -37,7 +38,7 @@ def arrays(tmp_path_factory):
     for number, (split, n) in enumerate((("train", 90), ("test", 50), ("other", 20))):
         pixels = np.random.default_rng(number).integers(0, 256, (n, 3, 32, 32), np.uint8)
         made[split] = folder / f"{split}.npy"
-        prepared.write(ROW, made[split], pixels)
+        write(ROW, made[split], pixels)
     return made
 
 
@@ -89,7 +90,7 @@ def test_the_evidence_is_what_the_figures_read(measured):
 
 def test_images_of_another_size_than_was_trained_on_are_refused(arrays, image_row, tmp_path):
     small = tmp_path / "train.npy"
-    prepared.write(ROW, small, np.zeros((20, 3, 16, 16), np.uint8))
+    write(ROW, small, np.zeros((20, 3, 16, 16), np.uint8))
     train("faces", image_row, small, tmp_path / "model", tmp_path / "state" / "faces", until=None)
     images.reference(arrays["train"], SETTINGS, tmp_path / "known.npz", None, "not asked for")
     with pytest.raises(UserError, match=r"model was trained on 3x16x16, and .*test\.npy holds 3x32x32: train it again"):
@@ -152,7 +153,7 @@ def test_distances_by_inception_are_measured_of_every_seed_beside_their_floors(
 
 def test_a_split_of_next_to_no_images_is_one_sentence(tmp_path):
     few = tmp_path / "train.npy"
-    prepared.write(ROW, few, np.zeros((3, 3, 32, 32), np.uint8))
+    write(ROW, few, np.zeros((3, 3, 32, 32), np.uint8))
     sentence = rf"^{few} holds 3 images, and at least 4 are needed to measure by: write a larger datasets"
     with pytest.raises(UserError, match=sentence):
         images.reference(few, SETTINGS, tmp_path / "known.npz", None, "not asked for")
@@ -190,7 +191,7 @@ def test_floors_are_of_images_from_the_whole_file_and_not_of_its_beginning(tmp_p
     """The first half of the file is dark, the second bright: halves drawn at random are alike all the same."""
     pixels = np.random.default_rng(0).integers(0, 64, (400, 3, 32, 32)).astype(np.uint8)
     pixels[200:] += 190
-    prepared.write(ROW, tmp_path / "train.npy", pixels)
+    write(ROW, tmp_path / "train.npy", pixels)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images.pyramid, "distances", lambda a, b, *_: seen.append((a, b)) or {"swd": 0.0})
@@ -222,7 +223,7 @@ def test_samples_are_said_to_vary_as_the_images_that_were_trained_on(arrays, ima
     for name in ("test", "flat"):
         held_out = tmp_path / f"{name}.npy"
         pixels = np.load(arrays["test"])
-        prepared.write(ROW, held_out, pixels if name == "test" else pixels // 8)
+        write(ROW, held_out, pixels if name == "test" else pixels // 8)
         targets = {"metrics": tmp_path / f"{name}.csv", "evidence": tmp_path / f"{name}.npz"}
         images.evaluate(
             "faces", tmp_path / "model", SETTINGS, targets, tmp_path / "known.npz", None, "not asked for",
@@ -364,8 +365,8 @@ def test_copies_of_training_images_are_called_memorised():
     known = images.small(pool)
     copied, _ = images.features.nearest(images.small(pool[:50]), known)
     fresh, _ = images.features.nearest(images.small(held_out), known)
-    assert images.memorisation(copied, fresh)["memorised"] == 1
-    assert images.memorisation(fresh, fresh)["memorised"] <= 0.02
+    assert features.memorisation(copied, fresh)["memorised"] == 1
+    assert features.memorisation(fresh, fresh)["memorised"] <= 0.02
 
 
 def test_grain_is_sharper_and_a_flat_image_is_not():

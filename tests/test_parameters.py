@@ -284,6 +284,43 @@ MISTAKES = {
         edit("branches.paper.searches.planar.experiments", ["mnist"]),
         "branches.paper.searches.planar.evaluation does not fit 'mnist': write the keys that the branch's digits has",
     ),
+    "a search over data sets": (
+        edit("branches.paper.searches.planar.over", {"dataset": ["four_spin", "two_spiral"]}),
+        "branches.paper.searches.planar.over draws 'dataset', which a search does not vary: it is the experiment's",
+    ),
+    "a search over seeds": (
+        edit("branches.paper.searches.planar.over", {"seeds": [[1], [2]]}),
+        "branches.paper.searches.planar.over draws 'seeds', which a search does not vary: it is the search's own",
+    ),
+    "a search of an experiment on several devices": (
+        edit("experiments.four_spin.devices", 2),
+        "branches.paper.searches.planar names 'four_spin', which is trained on several devices: a search is of one",
+    ),
+    "no pictures along the training of what Figure 4 shows": (
+        edit("experiments.celeba.schedule.pictures", 0),
+        "branches.paper.fig4 names 'celeba', whose schedule.pictures is 0: write at how many steps its samples are",
+    ),
+    "as many neighbours as samples": (
+        edit("branches.paper.digits.neighbours", 10000),
+        "branches.paper.digits.neighbours is 10000, and must be below samples, 10000, among which they are looked for",
+    ),
+    "fewer samples than features": (
+        edit("classifiers.mnist.features", 10000),
+        "branches.paper.digits.samples is 10000, and a Fréchet distance between the 10000 features of",
+    ),
+    "an experiment of the name of the claims' table": (
+        lambda rows: rows["experiments"].update(claims=rows["experiments"]["four_spin"]),
+        "experiments.claims has the name of the claims' own table: write another",
+    ),
+    "the last of several neighbours beyond the batch": (
+        edit("experiments.mnist.entropy.neighbours", [2, 3, 128]),
+        "experiments.mnist.entropy.neighbours is 128, and must be below 128, the samples it is looked for among",
+    ),
+    "neighbours from 0": (
+        edit("experiments.mnist.entropy.neighbours", [0, 1]),
+        "experiments.mnist.entropy.neighbours.0 is 0, and must be",
+    ),
+    "no neighbours": (edit("experiments.mnist.entropy.neighbours", []), "experiments.mnist.entropy.neighbours is []"),
     "a search of no experiment": (
         edit("branches.toy.searches.planar.experiments", ["toy_four_spi"]),
         "branches.toy.searches.planar names 'toy_four_spi', which is no experiment: did you mean 'toy_four_spin'?",

@@ -147,6 +147,22 @@ def test_a_table_that_was_cut_off_is_one_sentence(file, report, made):
         page(report)
 
 
+@pytest.mark.parametrize("file", ["provenance.json", "experiment.json"])
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_damaged_record_is_one_sentence(file, content, report, made):
+    path = made / "models/toy_four_spin" / file
+    path.write_text(content)
+    with pytest.raises(UserError, match=rf"{file} is damaged: restore it, or make again what it is a record of$"):
+        page(report)
+
+
+def test_the_sheet_of_a_data_set_is_not_that_of_one_whose_name_goes_on(report, made):
+    about = report.Page(report.parameters.load("params.yaml"), "paper")
+    about.expected = [report.Path(f"results/paper/figures/sheet_celeba{end}.png") for end in ("", "_15k")]
+    assert [figure["name"] for figure in about.sheet("celeba")] == ["sheet_celeba"]
+    assert [figure["name"] for figure in about.sheet("celeba_15k")] == ["sheet_celeba_15k"]
+
+
 def test_claims_of_an_older_version_are_refused_in_a_sentence(report, made):
     (made / "metrics/claims.csv").write_text("claim,says,holds\nfits,It fits,True\n")
     with pytest.raises(UserError, match=r"claims\.csv was made by an older version: make it again with 'snakemake res"):

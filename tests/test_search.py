@@ -12,8 +12,8 @@ import pytest
 from conftest import PARAMETERS
 from ddgm import training
 from ddgm.errors import TRY_AGAIN, UserError
-from ddgm.parameters import changed
 from ddgm.search import draw, rank, search
+from ddgm.variant import changed
 
 POINTS = PARAMETERS["datasets"]["four_spin"]
 SPACE = {
@@ -123,17 +123,17 @@ def test_a_search_that_is_asked_to_end_goes_on_from_there(number, ending, planar
     settings, state = plan(3, BATCHES), tmp_path / "state"
     search("points", planar_row, POINTS, settings, array, measured, tmp_path / "whole.csv", state)
     assert not state.exists(), "nothing is left of what the table has"
-    trained, original = [], training.Pair
+    rounds, original = [], training.Pair.round
 
-    def begin(row, *rest):
-        # The first trial is whole, the second is asked to end as it begins.
-        trained.append(row["schedule"]["batch"])
-        if len(trained) == 2:
+    def asked(pair):
+        # Two rounds a trial: the first trial is whole, the second is asked to end in its first.
+        rounds.append(pair.step)
+        if len(rounds) == 3:
             os.kill(os.getpid(), number)
-        return original(row, *rest)
+        return original(pair)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "Pair", begin)
+        patch.setattr(training.Pair, "round", asked)
         with pytest.raises(ending) as raised:
             search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv", state)
         assert ending is KeyboardInterrupt or raised.value.code == TRY_AGAIN
@@ -141,7 +141,7 @@ def test_a_search_that_is_asked_to_end_goes_on_from_there(number, ending, planar
         assert said == "points: stopped in trial 2 of 3; the same command goes on from there"
         assert not (tmp_path / "s.csv").exists() and len(list(state.glob("*/state/*.pt"))) == 1
         search("points", planar_row, POINTS, settings, array, measured, tmp_path / "s.csv", state)
-    assert len(trained) == 4, "the first trial was not trained again"
+    assert rounds == [0, 1, 0, 1, 0, 1], "of the second trial the second round, and then the third trial"
     assert (tmp_path / "s.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes() and not state.exists()
 
 

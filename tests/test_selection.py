@@ -3,13 +3,26 @@
 import pytest
 
 from conftest import imported
-from ddgm.parameters import changed
+from ddgm.variant import changed
 
 
 @pytest.fixture
 def select(parameters):
     """The selection of params.yaml with other values at dotted keys."""
     return lambda **values: imported("workflow/selection.py").Selection(changed(parameters, values))
+
+
+def test_another_address_in_the_registry_makes_nothing_due_but_preparing():
+    """Nor does code about digits what is measured of colour images."""
+    modules = imported("workflow/selection.py").modules
+    of = {name: {path.rpartition("ddgm/")[2] for path in modules(f"ddgm.{name}")} for name in (
+        "training", "search", "classifier", "sampling", "metrics.density", "metrics.digits", "metrics.images",
+        "metrics.trace", "metrics.mixing", "datasets.mnist", "figures.fig2", "figures.sheet",
+    )}  # fmt: skip
+    holders = {name for name, files in of.items() if {"datasets/registry.py", "datasets/registry.csv"} & files}
+    assert holders == {"datasets.mnist"}
+    assert not {"classifier.py", "metrics/digits.py", "metrics/interpolation.py"} & of["metrics.images"]
+    assert "metrics/features.py" in of["metrics.images"]
 
 
 class Wildcards(dict):

@@ -12,7 +12,7 @@ import yaml
 
 from conftest import DUMPER, ROOT
 from ddgm import cli, record
-from ddgm.datasets import prepared
+from ddgm.datasets.writing import write
 from ddgm.parameters import LOADER
 from ddgm.stages import recorded_stages, restored
 from ddgm.training import train
@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch, parameters, planar_row):
     array = tmp_path / "data/prepared/four_spin/train.npy"
     array.parent.mkdir(parents=True)
     points = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
-    prepared.write({"kind": "four_spin"}, array, points)
+    write({"kind": "four_spin"}, array, points)
     model = tmp_path / "results/toy/models/toy_four_spin"
     train("toy_four_spin", row, array, model, tmp_path / "results/toy/state/toy_four_spin")
     outs = [

@@ -267,9 +267,11 @@ class Proof:
     """What dvc.lock, the parameters and the files together say of each stage."""
 
     def __init__(self, repo: Any) -> None:
+        from dvc.stage import PipelineStage
         from dvc.utils.serialize import load_path
 
-        self.stages = {stage.name: stage for stage in repo.index.stages}
+        # A user's own 'dvc add' is a stage too, and has no name.
+        self.stages = {stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)}
         self.makers = {out.fs_path: (stage, out) for stage in self.stages.values() for out in stage.outs}
         self.parameters = load_path(str(PARAMETERS), repo.fs)
         self.hashes: dict[str, Any] = {}

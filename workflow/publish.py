@@ -10,7 +10,6 @@ data; pictures are saved with 256 colours, which keeps the repository small. Fig
 are never copied.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -24,6 +23,7 @@ from ddgm import parameters
 from ddgm.errors import UserError
 from ddgm.figures.registry import PHOTOGRAPHS
 from ddgm.paper import DIGITS_BETWEEN
+from ddgm.reading import read_record
 from ddgm.whole_file import whole_file
 from pictures import reduced
 from tables import PLANAR, Measured, Table, measured_experiments
@@ -170,8 +170,9 @@ def judges() -> str:
     rows = []
     for file in sorted((DOCS / "results/paper/classifiers").glob("*.csv")):
         values = pd.read_csv(file)["value"]
-        about = json.loads(file.with_name(f"{file.stem}.provenance.json").read_text())
-        told = f"{100 * values.mean():.2f} ± {100 * values.std():.2f} %"
+        about = read_record(file.with_name(f"{file.stem}.provenance.json"))
+        spread = f" ± {100 * values.std():.2f}" if len(values) > 1 else ""
+        told = f"{100 * values.mean():.2f}{spread} %"
         rows.append([file.stem, f"{len(values)}", told, f"{100 * values.min():.2f} %", tables.took(about["seconds"])])
     return Table(["data set", "seeds", "test digits told right", "the worst seed", "trained in"], rows).markdown()
 
@@ -347,7 +348,7 @@ def determinism() -> str:
 
 def about_machine(benchmark: str) -> str:
     """On what a benchmark was run, in one line."""
-    about = json.loads((DOCS / f"results/benchmarks/{benchmark}.json").read_text())
+    about = read_record(DOCS / f"results/benchmarks/{benchmark}.json")
     libraries = {"pillow": "Pillow", "simplejpeg": "simplejpeg", "torchvision": "torchvision", "torch": "PyTorch"}
     libraries |= {"snakemake": "Snakemake", "dvc": "DVC"}
     versions = [f"{name} {about[key]}" for key, name in libraries.items() if key in about]

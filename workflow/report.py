@@ -8,7 +8,6 @@ of the branch asks for has a section of its own. Photographs are left out.
 """
 
 import base64
-import json
 import re
 import sys
 import time
@@ -25,7 +24,7 @@ from ddgm.errors import UserError
 from ddgm.figures.metric import SIGNS
 from ddgm.figures.registry import FIGURES
 from ddgm.provenance import code_version
-from ddgm.reading import read_table
+from ddgm.reading import read_record, read_table
 from ddgm.whole_file import WRITTEN, whole_file
 from pictures import reduced, shows_photographs
 from selection import Selection
@@ -113,6 +112,12 @@ class Page:
             if path.suffix == ".png" and path.stem.startswith(beginnings):
                 yield self.figure(path)
 
+    def sheet(self, dataset: str) -> Iterator[dict[str, Any]]:
+        """The figure of a data set's examples."""
+        for path in self.expected:
+            if path.name == f"sheet_{dataset}.png":
+                yield self.figure(path)
+
     def unlisted_figures(self) -> list[dict[str, Any]]:
         """The figures that lie here and no list of the branch asks for: experiment by experiment, then data sets'."""
         each = [name for name, figure in FIGURES.items() if figure.each]
@@ -180,7 +185,7 @@ class Page:
                 chosen = file.with_name(row_file)
                 if not chosen.exists():
                     continue
-                about, settings = json.loads(file.read_text()), json.loads(chosen.read_text())
+                about, settings = read_record(file), read_record(chosen)
                 row = settings.get("row", settings)
                 yield {
                     "name": f"{file.parent.name}" if kind == "models" else f"classifier of {file.parent.name}",
@@ -228,8 +233,9 @@ def main(arguments: list[str]) -> None:
     page = Page(config, arguments[0])
     if not page.results.is_dir():
         sys.exit(f"there is nothing in {page.results} to report: run 'snakemake {page.results}/figures/fig2.png' first")
+    rendered = page.render()
     with whole_file(page.results / "report.html") as path:
-        path.write_text(page.render())
+        path.write_text(rendered)
     record.write(["python", "workflow/report.py", *arguments], WRITTEN, page.results.parent, time.monotonic() - started)
 
 

@@ -338,9 +338,13 @@ class Selection:
             return []
         return [*self.train_and_test(wildcards), *self.judge(wildcards)]
 
-    def searches(self, branch: str) -> list[str]:
-        """The ranked table of each search of a branch."""
-        return [f"results/{branch}/searches/{name}.csv" for name in self.value(f"branches.{branch}.searches")]
+    def searches(self, branch: str, *kinds: str) -> list[str]:
+        """The ranked table of each search of a branch, or of those whose experiments show these kinds of evidence."""
+        plans = self.value(f"branches.{branch}.searches")
+        of = {name: {self.evidence(one) for one in plan["experiments"]} for name, plan in plans.items()}
+        return [
+            f"results/{branch}/searches/{name}.csv" for name, shown in of.items() if not kinds or shown & set(kinds)
+        ]
 
     def drawn_from(self, name: str, figure: Figure) -> list[Any]:
         """What a figure's rule reads: files of one experiment, or of every experiment that the figure shows."""

@@ -3,7 +3,6 @@
 A table is its head and its rows, all text; `markdown` and the report's page write them out.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ddgm.figures.metric import SIGNS
-from ddgm.reading import read_table
+from ddgm.reading import read_record, read_table
 
 # What the tables show of an experiment, a column or a row each.
 PLANAR = {
@@ -118,7 +117,7 @@ def measured_experiments(rows: dict[str, dict[str, Any]], table: str, provenance
         file, about = Path(table.format(name=name)), Path(provenance.format(name=name))
         if file.exists() and about.exists():
             values = read_table(file, ["seed", "metric", "value"]).pivot(index="seed", columns="metric", values="value")
-            yield Measured(name, row, values, json.loads(about.read_text()))
+            yield Measured(name, row, values, read_record(about))
 
 
 def over_seeds(values: pd.Series) -> str:

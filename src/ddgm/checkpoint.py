@@ -73,8 +73,10 @@ def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
             {**one, "row": untitled(one["row"])} if "row" in one else one for one in (saved["parameters"], parameters)
         )
         for key, old, new in differences(before, now):
+            back = {"data": "bring the same data back", "device": f"write device: {old}"}
             raise UserError(
-                f"{path} was made with {key} = {old}, and now it is {new}: write the old value back to go on with it, "
+                f"{path} was made with {key} = {old}, and now it is {new}: "
+                f"{back.get(key, 'write the old value back')} to go on with it, "
                 f"or delete {folder} (or write --restart) to start again"
             )
         return saved["state"]

@@ -189,6 +189,8 @@ def inception_weights(
     try:
         # What is in place is verified, and the network left alone.
         download.fetch("inception", registry.INCEPTION, weights, target, mirror)
+    except download.DiskError:
+        raise
     except UserError as error:
         return None, str(error)
     return target, ""
@@ -247,7 +249,7 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
     if parameters.evidence(dataset) == "density":
         from ddgm.metrics import density
 
-        measured_with: list[Path] = []
+        judged_by: list[Path] = []
 
         def evaluate(name: str, directory: Path, table: Path) -> None:
             density.evaluate(name, directory, plan["evaluation"], dataset, table)
@@ -255,7 +257,7 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
         from ddgm.metrics import digits
 
         arrays, judge = measured_on(row["dataset"], params), classifier(args, row["dataset"])
-        measured_with = [*arrays, judge / "weights.safetensors"]
+        judged_by = [*arrays, judge / "weights.safetensors"]
 
         def evaluate(name: str, directory: Path, table: Path) -> None:
             digits.evaluate_metrics(name, directory, plan["evaluation"], table, *arrays, judge)
@@ -268,9 +270,9 @@ def search(args: argparse.Namespace, params: dict[str, Any]) -> None:
         training_array(row["dataset"]),
         evaluate,
         RESULTS / args.branch / "search" / f"{args.experiment}.csv",
-        RESULTS / args.branch / "search_state" / args.experiment,
+        RESULTS / args.branch / "state" / "search" / args.experiment,
         row["threads"],
-        measured_with,
+        judged_by,
     )
 
 

@@ -10,7 +10,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from ddgm.progress import log
 
-NARROW = 8
+NARROW = 8  # columns of a product, at most, of which the CPU computes the transposed one faster
 
 
 def compiled(function: Callable[..., Any], *example: Tensor) -> Callable[..., Any]:

@@ -12,6 +12,8 @@ import torch
 from scipy.special import digamma
 from torch import Tensor
 
+from ddgm.row import neighbour_numbers
+
 
 class Draw(NamedTuple):
     """A batch of samples x = G(z) on the graph of the generator's weights, and what an estimator may ask beside it."""
@@ -43,20 +45,22 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
 
     r_k is the distance to the k-th neighbour (`neighbours`) among the batch and the `references`, N in all; d the
     dimension of the set the samples fill (`dimensions`: that of x in 2D, at most that of z for images), V_d the
-    volume of its unit ball.
+    volume of its unit ball. Where `neighbours` are several, the mean over them: one neighbour alone pushes a sample
+    in one direction, which the next draw turns.
     """
-    d, k = row["dimensions"], row["neighbours"]
+    d, numbers = row["dimensions"], neighbour_numbers(row)
     flat = draw.samples.flatten(2)
     pool = torch.cat([flat, draw.others.flatten(2)], 1)
     with torch.no_grad():
         # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.
         middle = pool.mean(1, keepdim=True)
-        neighbour = torch.cdist(flat - middle, pool - middle).topk(k + 1, dim=2, largest=False).indices[:, :, k]
-    index = neighbour.unsqueeze(2).expand(-1, -1, flat.shape[2])
-    # Differentiated through the k-th neighbour only: the same gradient as through all N² distances, at N.
-    log_distance = 0.5 * (flat - pool.gather(1, index)).square().sum(2).clamp_min(1e-12).log()
+        nearest = torch.cdist(flat - middle, pool - middle).topk(max(numbers) + 1, dim=2, largest=False).indices
+        index = nearest[:, :, numbers].flatten(1).unsqueeze(2).expand(-1, -1, flat.shape[2])
+    # Differentiated through the k-th neighbours only: the same gradient as through all N² distances, at N.
+    away = flat.unsqueeze(2) - pool.gather(1, index).view(*flat.shape[:2], len(numbers), -1)
+    log_distance = 0.5 * away.square().sum(3).clamp_min(1e-12).log()
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-    return d * log_distance.mean(1) + log_ball + float(digamma(pool.shape[1]) - digamma(k))
+    return d * log_distance.mean((1, 2)) + log_ball + float(digamma(pool.shape[1]) - digamma(numbers).mean())
 
 
 def variational(draw: Draw, row: dict[str, Any]) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddgm.objectives.outliers import noised, outliers, spliced
+from ddgm.row import neighbour_numbers
 
 
 class Training(Protocol):
@@ -86,13 +87,14 @@ def importance_weights(energies: Tensor, samples: Tensor, row: dict[str, Any]) -
 
     With them the negative phase is an expectation under P_Θ, as Eq. 7 has it, for which the generator is the proposal:
     what it draws too often or too seldom no longer misleads the energy. p_G is read from the distance to the k-th
-    neighbour in the batch (entropy.py); a weight is cut off at `largest` times the mean (Ionides 2008), before all are
-    made to add up to 1 again.
+    neighbour in the batch (entropy.py), or from the mean logarithm of several; a weight is cut off at `largest` times
+    the mean (Ionides 2008), before all are made to add up to 1 again.
     """
     flat = samples.flatten(2)
     flat = flat - flat.mean(1, keepdim=True)
-    distance = torch.cdist(flat, flat).topk(row["neighbours"] + 1, dim=2, largest=False).values[:, :, -1]
-    log_density = -row["dimensions"] * distance.clamp_min(1e-6).log()
+    numbers = neighbour_numbers(row)
+    distances = torch.cdist(flat, flat).topk(max(numbers) + 1, dim=2, largest=False).values[:, :, numbers]
+    log_density = -row["dimensions"] * distances.clamp_min(1e-6).log().mean(2)
     weights = torch.softmax(-energies - log_density, 1).clamp_max(row["largest"] / samples.shape[1])
     return weights / weights.sum(1, keepdim=True)
 

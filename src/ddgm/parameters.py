@@ -1,6 +1,5 @@
 """params.yaml: read, checked against the schema, and a branch found. Imports nothing heavy: the Snakefile uses it."""
 
-import copy
 import difflib
 import json
 import math
@@ -15,12 +14,11 @@ import yaml
 from ddgm.datasets import registry
 from ddgm.errors import UserError
 from ddgm.metrics.names import in_words, is_in
-from ddgm.row import unshareable
+from ddgm.variant import PLANAR, changed, contradictions
 
 # libyaml's is ten times as fast.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
-PLANAR = ("four_spin", "two_spiral")
 FIGURES = ("fig2", "fig3", "fig4")
 # Lists of a branch whose experiments are trained and measured: the figures', and those the claims compare.
 SHOWN = (*FIGURES, "compared")
@@ -30,13 +28,15 @@ KINDS_SHOWN = {
     "fig2": ("density",), "fig3": ("digits",), "fig4": ("images",), "compared": ("density", "digits", "images"),
     "traced": ("density",), "mixed": ("density",), "annealed": ("density", "digits", "images"),
 }  # fmt: skip
-# Where negative samples may come from, by what the data are.
-NEGATIVES_OF_POINTS = ("generator", "langevin", "persistent", "quadrature")
-NEGATIVES_OF_PICTURES = ("generator", "spliced", "noised")
 # JSON Schema's types, as one says what to write.
 TYPES = {
     "array": "a list", "object": "a mapping of keys to values", "string": "text", "integer": "a whole number",
     "number": "a number", "boolean": "true or false", "null": "null",
+}  # fmt: skip
+# What of a row a search takes as it is, or sets itself, and from where.
+NOT_DRAWN = {
+    "title": "the experiment's", "dataset": "the experiment's", "devices": "the experiment's",
+    "threads": "the experiment's", "seeds": "the search's own",
 }  # fmt: skip
 LISTED = 24  # of the names that are allowed, in a sentence that says so
 WORDS = {"density": "two-dimensional", "digits": "digits", "images": "colour images"}
@@ -273,20 +273,6 @@ def _drawn(parameters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                         yield words, changed(row, {key: value})
 
 
-def changed(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The row with other values at dotted keys. Raises UserError for a key that the row does not have."""
-    row = copy.deepcopy(row)
-    for key, value in values.items():
-        *path, last = key.split(".")
-        level: Any = row
-        for part in path:
-            level = level.get(part) if isinstance(level, dict) else None
-        if not isinstance(level, dict) or last not in level:
-            raise UserError(f"the search draws '{key}', which the experiment's row does not have")
-        level[last] = value
-    return row
-
-
 def nearest(word: str, known: Any) -> str:
     """': did you mean ...? allowed are ...', the end of a sentence about an unknown name; of many, the nearest."""
     names = [str(name) for name in known] if isinstance(known, dict | list) else []
@@ -338,6 +324,8 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             yield f"classifiers.{name} judges no data set of digits{nearest(name, digits)}"
     for name, row in rows.items():
         key = f"experiments.{name}"
+        if name == "claims":
+            yield f"{key} has the name of the claims' own table: write another"
         if row["dataset"] not in datasets:
             near = nearest(row["dataset"], datasets)
             yield f"{key}.dataset is '{row['dataset']}', which is no data set{near}"
@@ -364,6 +352,8 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                     yield (f"{here}, whose digits nothing judges: write a row classifiers.{rows[name]['dataset']}")
                 elif figure == "traced" and not rows[name]["schedule"]["snapshots"]:
                     yield f"{here}, whose schedule.snapshots is 0: write how often its weights are kept"
+                elif figure == "fig4" and not rows[name]["schedule"]["pictures"]:
+                    yield f"{here}, whose schedule.pictures is 0: write at how many steps its samples are kept"
         for name, other in shown["images"]["others"].items():
             for wanted in (name, other):
                 if wanted not in datasets or evidence(datasets[wanted]) != "images":
@@ -377,70 +367,32 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
                     f"branches.{branch}.images.others names '{other}' for '{name}', with a side of {sides[1]} and "
                     f"{sides[0]} pixels: write one side for both"
                 )
+        yield from _too_few(f"branches.{branch}", shown, experiments(parameters, branch), parameters)
         yield from _not_fresh(f"branches.{branch}", shown, experiments(parameters, branch), rows, datasets)
         yield from _unsearchable(f"branches.{branch}.searches", shown["searches"], rows, datasets)
         yield from _untestable(f"branches.{branch}", shown, experiments(parameters, branch), rows, datasets)
 
 
-def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> Iterator[str]:
-    """What the keys of an experiment, which stands at `key`, and its data set cannot be together, a sentence each."""
-    planar = dataset["kind"] in PLANAR
-    if planar != (row["range"] is None):
-        wanted = "null, since its data are points" if planar else "two numbers, since its data are pixels"
-        yield f"{key}.range is {json.dumps(row['range'])}, and must be {wanted}"
-    if planar and row["binarised"]:
-        yield f"{key}.binarised is true, and its data are points: write false"
-    if row["range"] and row["range"][0] >= row["range"][1]:
-        yield f"{key}.range is {json.dumps(row['range'])}: write the smaller number, black, first"
-    side = dataset.get("side")
-    for net, kind in (("energy", row["energy"].get("features")), ("generator", row["generator"]["kind"])):
-        halvings = len(row[net].get("hidden", []))
-        if kind == "convolutional" and (side is None or side % 2**halvings):
-            fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
-            has = f"'{row['dataset']}' has {f'a side of {side}' if side else 'none'}"
-            yield f"{key}.{net} is convolutional, which needs {fits}, and {has}: write dense, or name another data set"
-    pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
-    if row["entropy"].get("neighbours", 0) >= pool:
-        yield (
-            f"{key}.entropy.neighbours is {row['entropy']['neighbours']}, and must be below {pool}, the samples it "
-            f"is looked for among (schedule.batch and entropy.references)"
-        )
-    weighted = row["negative"].get("importance")
-    if weighted and weighted["neighbours"] >= row["schedule"]["batch"]:
-        yield (
-            f"{key}.negative.importance.neighbours is {weighted['neighbours']}, and must be below "
-            f"{row['schedule']['batch']}, the samples it is looked for among (schedule.batch)"
-        )
-    # G(z) fills no more dimensions than z has; points have two.
-    most = min(row["generator"]["latent"], 2) if planar else row["generator"]["latent"]
-    for part, settings in (("entropy", row["entropy"]), ("negative.importance", weighted or {})):
-        if settings.get("dimensions", 0) > most:
+def _too_few(branch: str, shown: dict[str, Any], measured: list[str], parameters: dict[str, Any]) -> Iterator[str]:
+    """Where too few samples are compared for what is measured of them."""
+    used = {"digits": (shown["digits"], measured), "images": (shown["images"], measured)}
+    for name, plan in shown["searches"].items():
+        used[f"searches.{name}.evaluation"] = (plan["evaluation"], plan["experiments"])
+    rows = parameters["experiments"]
+    for name, (chosen, of) in used.items():
+        if chosen.get("neighbours", 0) >= chosen["samples"]:
             yield (
-                f"{key}.{part}.dimensions is {settings['dimensions']}, and must be at most {most}, which G(z) has: "
-                f"those of {'the points' if planar and most == 2 else 'z (generator.latent)'}"
+                f"{branch}.{name}.neighbours is {chosen['neighbours']}, and must be below samples, "
+                f"{chosen['samples']}, among which they are looked for"
             )
-    if row["objective"]["penalty"] and not row["objective"]["penalty_end"]:
-        yield f"{key}.objective has a penalty_end of 0, which no ratio leads to: write 0 for both, or for none"
-    if row["negative"]["kind"] not in (fitting := NEGATIVES_OF_POINTS if planar else NEGATIVES_OF_PICTURES):
-        others = f"for {'pictures' if planar else 'points'}: allowed are {', '.join(fitting)}"
-        yield f"{key}.negative.kind is '{row['negative']['kind']}', which is {others}"
-    if planar and row["flips"]:
-        yield f"{key}.flips is true, and its data are points: write false"
-    schedule, negative = row["schedule"], row["negative"]
-    if schedule["kind"] == "simultaneous":
-        here = f"{key}.schedule is simultaneous, which is one update of each net from the same samples:"
-        if schedule["generator_steps"] != 1 or schedule["energy_steps"] != 1:
-            yield f"{here} write 1 for generator_steps and energy_steps"
-        if negative["kind"] != "generator" or not negative["reuse_latent"] or negative["importance"]:
-            yield f"{here} write negative: {{kind: generator, reuse_latent: true, importance: null}}"
-        if row["objective"]["kind"] != "dual":
-            yield f"{here} its two losses have to be one, write objective.kind dual or schedule.kind alternating"
-    if negative["kind"] == "quadrature" and row["deterministic"] and row["device"] != "cpu":
-        yield (
-            f"{key}.deterministic is true and its negatives are drawn by quadrature, which PyTorch does not "
-            f"repeat on a GPU: write device: cpu, or deterministic: false"
-        )
-    yield from unshareable(key, row, row["devices"])
+        # Of a colour image no classifier sees anything, nor of a point.
+        judged = {rows[one]["dataset"] for one in of if one in rows} & parameters["classifiers"].keys()
+        for dataset in sorted(judged) if name != "images" else ():
+            if chosen["samples"] <= (features := parameters["classifiers"][dataset]["features"]):
+                yield (
+                    f"{branch}.{name}.samples is {chosen['samples']}, and a Fréchet distance between the {features} "
+                    f"features of classifiers.{dataset} needs more: write {features + 1} or more"
+                )
 
 
 def _not_fresh(
@@ -494,7 +446,12 @@ def _unsearchable(
                 for metric in plan[key]:
                     if not is_in(metric, kind):
                         yield f"{here}.{search}.{key} has {_unmeasured(metric, kind, name)}"
+            if rows[name]["devices"] > 1:
+                yield f"{here}.{search} names '{name}', which is trained on several devices: a search is of one process"
             for key in plan["over"]:
+                if key in NOT_DRAWN:
+                    yield f"{here}.{search}.over draws '{key}', which a search does not vary: it is {NOT_DRAWN[key]}"
+                    continue
                 try:
                     select(rows[name], key)
                 except UserError:

@@ -1,13 +1,15 @@
-"""Tables and npz files of results, read and checked: one that is damaged or of another make is one sentence.
+"""Tables, records and npz files of results, read and checked: one that is damaged or of another make is one sentence.
 
 Figures and metrics read by it: nothing here imports torch.
 """
 
 import errno
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +62,18 @@ def require_shape(
     )
     if not fits:
         needed = ", ".join(f"{word}={lengths[word]}" if word in lengths else str(word) for word in shape)
-        raise UserError(f"{path}: {name!r} has the shape {array.shape}, but ({needed}) is needed")
+        raise UserError(f"{path}: {name!r} has the shape {array.shape}, but ({needed}) is needed: {again(path)}")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, settings or provenance, kept as JSON: UserError where it is damaged."""
+    try:
+        about = json.loads(path.read_text())
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise UserError(f"{path} is damaged: restore it, or make again what it is a record of")
+    return about
 
 
 def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False, as_text: bool = False) -> pd.DataFrame:
@@ -73,7 +86,8 @@ def read_table(path: Path, columns: Sequence[str], may_be_empty: bool = False, a
     except FileNotFoundError:
         raise UserError(f"{path} is missing: make it with 'snakemake {path}'") from None
     except ValueError as fault:
-        raise UserError(f"{path} cannot be read as a csv file ({fault}): {again(path)}") from fault
+        why = " ".join(str(fault).split())
+        raise UserError(f"{path} cannot be read as a csv file ({why}): {again(path)}") from fault
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise UserError(f"{path} has no column {missing[0]!r}; a header {','.join(columns)} is needed: {again(path)}")

@@ -9,6 +9,12 @@ def untitled(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "title"}
 
 
+def neighbour_numbers(part: dict[str, Any]) -> list[int]:
+    """Which neighbours' distances tell a density: `neighbours` is one number, or several that are averaged over."""
+    numbers = part["neighbours"]
+    return [numbers] if isinstance(numbers, int) else numbers
+
+
 def unshareable(key: str, row: dict[str, Any], count: int) -> Iterator[str]:
     """Why `count` processes cannot train an experiment, which stands at `key`, together, a sentence each."""
     if count == 1:

@@ -21,12 +21,12 @@ import pandas as pd
 from ddgm.checkpoint import only_trainer
 from ddgm.device import choose_device
 from ddgm.errors import DivergenceError, UserError
-from ddgm.parameters import changed, contradictions
 from ddgm.progress import log
 from ddgm.provenance import checksum, code_version, opening_lines
 from ddgm.reading import read_table
 from ddgm.row import untitled
 from ddgm.training import train
+from ddgm.variant import changed, contradictions
 from ddgm.whole_file import whole_file
 
 # In the folder of a trial, once it is finished.
@@ -55,20 +55,21 @@ def search(
     target: Path,
     state_path: Path,
     threads: int = 1,
-    measured_with: Sequence[Path] = (),
+    judged_by: Sequence[Path] = (),
 ) -> None:
     """Train and measure plan["trials"] versions of experiment `name`; write a row for each, what diverged too.
 
     Trial t is the same whichever trials there are beside it. evaluate(name, model, table) measures a model, with what
-    the files `measured_with` hold. Finished trials, and the state of the one in training, are kept in the folder
+    the files `judged_by` hold. Finished trials, and the state of the one in training, are kept in the folder
     `state_path` until the table is there: the same search, interrupted, goes on from them. UserError, before anything
     is trained, where the keys of a trial cannot be together, or another process searches here. KeyboardInterrupt or
     SystemExit where it is asked to end.
     """
     row = changed(untitled(row), {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
-    # What decides over every trial's numbers, beside its row.
-    about = {"dataset": dataset, "evaluation": plan["evaluation"], "metrics": plan["ranked_by"] + plan["shown"]}
-    about |= {"data": (sha256 := checksum(array)), "files": [checksum(file) for file in measured_with]}
+    # What decides over every trial's numbers, beside its row: a table is made by one version of the code.
+    about = {"code": code_version(), "metrics": plan["ranked_by"] + plan["shown"]}
+    about |= {"dataset": dataset, "evaluation": plan["evaluation"]}
+    about |= {"data": (sha256 := checksum(array)), "files": [checksum(file) for file in judged_by]}
     for line in opening_lines(name, row, array, sha256, choose_device(row["device"]), threads):
         log.info(line)
     drawn = [draw(plan["over"], np.random.default_rng([plan["seed"], trial])) for trial in range(plan["trials"])]
@@ -103,10 +104,7 @@ def earlier(folder: Path) -> dict[str, float] | None:
     """What a trial gave that was finished before the search was interrupted."""
     if not (path := folder / FOUND).exists():
         return None
-    kept = json.loads(path.read_text())
-    if kept["code"] != code_version():
-        log.warning(f"{path} is of code version {kept['code']}, and the search goes on with {code_version()}")
-    return kept["found"]
+    return json.loads(path.read_text())
 
 
 def try_once(
@@ -146,7 +144,7 @@ def try_once(
     found = {metric: float(means[metric]) for metric in metrics}
     found |= {metric: math.inf for metric in ranked if math.isnan(found[metric])}
     with whole_file(folder / FOUND) as path:
-        path.write_text(json.dumps({"code": code_version(), "found": found}) + "\n")
+        path.write_text(json.dumps(found) + "\n")
     return found
 
 

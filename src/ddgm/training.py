@@ -269,7 +269,7 @@ def train(
     refuse_other_model(directory, name, row, restart)
     row = untitled(row)
     device = choose_device(row["device"])
-    with distributed.together(device), checkpoint.only_trainer(state_path), stop_asked() as stop:
+    with distributed.together(device), checkpoint.only_trainer(state_path):
         refuse_processes(name, row)
         if restart:
             distributed.by_the_first(lambda: checkpoint.remove(state_path), device)
@@ -284,16 +284,18 @@ def train(
         if run.pair.step:
             log.info(f"going on from step {run.pair.step}, saved in {state_path}")
         steps = row["schedule"]["steps"]
-        run.go(min(steps, until or steps), checkpoint_minutes, stop)
-        if run.pair.step < steps:
-            run.save()
-            log.info(f"{name}: stopped after step {run.pair.step}; the same command goes on from there")
-            if stop():
-                raise KeyboardInterrupt if stop() == signal.SIGINT else SystemExit(TRY_AGAIN)
-            return
-        run.finish(directory)
-        if distributed.is_first():
-            checkpoint.remove(state_path)
+        # Not before: what reads the data, and compiles, has nothing to save and may be ended at once.
+        with stop_asked() as stop:
+            run.go(min(steps, until or steps), checkpoint_minutes, stop)
+            if run.pair.step < steps:
+                run.save()
+                log.info(f"{name}: stopped after step {run.pair.step}; the same command goes on from there")
+                if stop():
+                    raise KeyboardInterrupt if stop() == signal.SIGINT else SystemExit(TRY_AGAIN)
+                return
+            run.finish(directory)
+            if distributed.is_first():
+                checkpoint.remove(state_path)
 
 
 @contextmanager

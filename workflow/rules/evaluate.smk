@@ -194,7 +194,7 @@ rule search:
     params:
         cfg=select.pick_search,
     message:
-        "Searching for the rates of {wildcards.experiment}"
+        "Searching for settings of {wildcards.experiment}"
     shell:
         "ddgm search {wildcards.experiment} --branch {wildcards.branch} --params {params.cfg:q} --log {log}"
 
@@ -246,18 +246,13 @@ rule judge:
 rule search_2d:
     """What was tried in two dimensions, for the paper's recipe and for ours, and what came out."""
     input:
-        "results/paper/searches/planar.csv",
-        "results/paper/searches/entropies.csv",
-        "results/paper/searches/outputs.csv",
-        "results/paper/searches/neighbours.csv",
+        select.searches("paper", "density"),
 
 
 rule search_digits:
     """The same for the recipes of MNIST."""
     input:
-        "results/paper/searches/digits.csv",
-        "results/paper/searches/settings.csv",
-        "results/paper/searches/outliers.csv",
+        select.searches("paper", "digits"),
 
 
 rule tabulate:

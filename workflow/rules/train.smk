@@ -30,6 +30,7 @@ rule classify:
     input:
         arrays=select.train_and_test,
         labels=select.labels,
+        sheet="data/prepared/{dataset}/train.json",
         code=modules("ddgm.classifier"),
     output:
         weights="results/{branch}/classifiers/{dataset}/weights.safetensors",

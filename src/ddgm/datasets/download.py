@@ -35,6 +35,10 @@ TIMEOUT_S = 30.0  # of silence
 log = logging.getLogger(__name__)
 
 
+class DiskError(UserError):
+    """A fault of this machine's disk, whatever the source."""
+
+
 class _PassingError(SourceError):
     """A fault that another attempt may not meet."""
 
@@ -241,11 +245,11 @@ class _Watch:
 
 
 def _check_room(order: Order, needed: int) -> None:
-    """Raise UserError unless the disk of the target has room for so many bytes."""
+    """Raise DiskError unless the disk of the target has room for so many bytes."""
     folder = order.target.parent
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(
+        raise DiskError(
             f"the disk is too full: {order.entry.file} needs {needed:,} more bytes, and {folder} has {free:,} free: "
             "free some space and run the same command again"
         )
@@ -302,4 +306,4 @@ def _faults_of_disk(target: Path) -> Iterator[None]:
             sentence = f"{target} is a folder, and has to be a file: move it away, then run this again"
         else:
             sentence = f"{target} could not be written ({error}): check the disk and the folder {target.parent}"
-        raise UserError(sentence) from error
+        raise DiskError(sentence) from error

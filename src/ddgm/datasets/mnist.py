@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ddgm.datasets import prepared, registry
+from ddgm.datasets import registry
+from ddgm.datasets.writing import write
 from ddgm.errors import UserError
 
 UNSIGNED_BYTE = 0x08
@@ -36,7 +37,7 @@ def prepare(row: dict[str, Any], raw: Path, split: str, target: Path, workers: i
         )
     if labels.max() > 9:
         raise UserError(f"{labels_file} holds the label {labels.max()}, and a digit is 0 to 9: fetch it again")
-    prepared.write(row, target, digits[:, None], ("label",), ((int(label),) for label in labels))
+    write(row, target, digits[:, None], ("label",), ((int(label),) for label in labels))
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

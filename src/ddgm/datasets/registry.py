@@ -21,8 +21,8 @@ MODULES = {
     "mnist": "ddgm.datasets.mnist",
     "celeba": "ddgm.datasets.celeba",
     "lsun": "ddgm.datasets.lsun",
-    "four_spin": "ddgm.datasets.two_d",
-    "two_spiral": "ddgm.datasets.two_d",
+    "four_spin": "ddgm.datasets.drawn_points",
+    "two_spiral": "ddgm.datasets.drawn_points",
 }
 
 

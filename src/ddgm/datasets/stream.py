@@ -30,8 +30,9 @@ from simplejpeg import __version__ as simplejpeg_version
 
 from ddgm.datasets import images
 from ddgm.datasets.images import UnusableError, develop
-from ddgm.datasets.prepared import FAULT_COLUMNS, Split, digest, index_columns, write_sheet, write_table
+from ddgm.datasets.prepared import Split, digest
 from ddgm.datasets.registry import checksums
+from ddgm.datasets.writing import FAULT_COLUMNS, index_columns, write_sheet, write_table
 from ddgm.errors import UserError
 from ddgm.lock import lock
 from ddgm.progress import Progress, log

@@ -4,18 +4,12 @@ The paper names the sets and does not define them; the constants are those of th
 (CEGAN), written out in params.yaml. A row's `scale` divides the coordinates.
 """
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from ddgm.datasets import prepared, registry
-from ddgm.errors import UserError
-
 Points = NDArray[np.float64]
 BOX = 3.0  # half the side of the square that nets are drawn, traced and annealed on, and of the smallest measured on
-OUTSIDE = 1e-3  # of the points, at most, may lie around it
 SPIRAL_PARTS = 8  # modes of one spiral: equal parts of its sweep, each about as long as four of its sd
 
 
@@ -125,23 +119,3 @@ def part_densities(row: dict, y: Points) -> NDArray[np.float64]:
 def normal(x: Points, sd: float) -> Points:
     """The density of N(0, sd²) at x."""
     return np.exp(-0.5 * (x / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
-
-
-def prepare(row: dict, raw: Path, split: str, target: Path, workers: int = 1) -> None:
-    """Write the split `target` (prepared.py): row["points"] points, float32; each split has its own random stream.
-
-    There is nothing raw, and nothing to share among workers: neither is used. Raises UserError where `scale` leaves
-    points outside BOX.
-    """
-    splits = registry.splits(row)
-    if split not in splits:
-        raise UserError(f"{row['kind']} has no split '{split}': allowed are {', '.join(splits)}")
-    stream = np.random.default_rng([row["seed"], splits.index(split)])
-    points = sample(row, row["points"], stream).astype(np.float32)
-    beyond = float(np.mean(np.abs(points).max(1) > BOX))
-    if beyond > OUTSIDE:
-        raise UserError(
-            f"with the scale {row['scale']:g} {beyond:.1%} of {row['kind']}'s points lie outside [-{BOX:g}, {BOX:g}]², "
-            f"on which densities are drawn and trainings traced: write a larger scale, which divides the coordinates"
-        )
-    prepared.write(row, target, points)

@@ -84,13 +84,14 @@ def verify(order: Order, path: Path, source: str, advice: str) -> None:
             f"{source} is not the {entry.file} that datasets.{order.dataset}.subset declares, its {algorithm} is "
             f"{found} instead of {expected}: if it is the one you mean, write {line} there; if not, {advice}"
         )
+    by_row = order.dataset != "inception" and source not in entry.urls
     subset = (
         f"if it is a subset on purpose, write in params.yaml, under datasets.{order.dataset}, "
         f'subset: {{says: "subset: what it is", {line}}}; if not, '
     )
     raise WrongFileError(
         f"{source} is not {entry.file} as published, its {algorithm} is {found} ({size:,} bytes) instead of {expected} "
-        f"({entry.bytes:,} bytes): {'' if source in entry.urls else subset}{advice}"
+        f"({entry.bytes:,} bytes): {subset if by_row else ''}{advice}"
     )
 
 

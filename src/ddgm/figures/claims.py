@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import ScaledTranslation
 
 from ddgm.errors import UserError
+from ddgm.figures.curves import over_seeds
 from ddgm.figures.inches import EDGE, page_of
 from ddgm.figures.metric import SIGNS, Metric, metric_named
 from ddgm.figures.style import PAGE, SAMPLES, SMALL_PRINT, look, save, width_of, wrapped
@@ -269,12 +270,6 @@ def measures(
 
 
 # --- Claims about what happens along training ---
-
-
-def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """`value` over seeds at each step that all of them have: columns mean, least, greatest."""
-    seeds = table.pivot_table(index="step", columns="seed", values="value").dropna()
-    return pd.DataFrame({"mean": seeds.mean(axis=1), "least": seeds.min(axis=1), "greatest": seeds.max(axis=1)})
 
 
 def _short(title: str, dataset: str) -> str:

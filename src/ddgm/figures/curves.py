@@ -28,6 +28,12 @@ def by_seed(history: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.Series
     return seeds, seeds.dropna().mean(axis=1)
 
 
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """`value` over seeds at each step that all of them have: columns mean, least, greatest."""
+    seeds = table.pivot_table(index="step", columns="seed", values="value").dropna()
+    return pd.DataFrame({"mean": seeds.mean(axis=1), "least": seeds.min(axis=1), "greatest": seeds.max(axis=1)})
+
+
 def plot_seeds(panel: Axes, history: pd.DataFrame, column: str, colour: str, style: Any = "-") -> None:
     """A column of a table along its steps: each seed thin, their mean thick."""
     seeds, mean = by_seed(history, column)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -13,13 +12,12 @@ from matplotlib.colors import Colormap, Normalize
 
 from ddgm.datasets.prepared import read
 from ddgm.errors import UserError
-from ddgm.figures.style import DATA, PAGE, SAMPLES, SMALL_PRINT, blank_page, look, save, wrapped
+from ddgm.figures.style import DATA, ENERGY_COLOURS, PAGE, SAMPLES, SMALL_PRINT, blank_page, look, save, wrapped
 from ddgm.reading import read_arrays, require_shape
 
 HIGHEST = 15.0  # nats above the lowest energy in the box where the colour scale ends: exp(-15) is 3e-7
 POINTS = 5000  # of the data and of the samples each
 # Steps of half a nat, which the eye reads as contours; safe for the colour-blind.
-COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)  # blue low, red high, as in the paper
 
 # The page, inches: two experiments on a line, two panels for each.
 EDGE, WITHIN, APART = 0.03, 0.05, 0.18
@@ -166,7 +164,7 @@ def draw(
             top = sum(heads[: line + 1]) + line * PANEL
             _scatter(panel_at(left, top), shown)
             above_lowest = shown.energy - shown.energy.min()
-            heat(panel_at(left + PANEL + WITHIN, top), shown.axis, above_lowest, COLOURS, scale)
+            heat(panel_at(left + PANEL + WITHIN, top), shown.axis, above_lowest, ENERGY_COLOURS, scale)
             middle, base = (left + PAIR / 2) / PAGE, 1 - (top - 0.04) / tall
             figure.text(middle, base, "\n".join(heading), ha="center", va="bottom")
 
@@ -183,7 +181,7 @@ def draw(
         clipped = any(shown.energy.max() - shown.energy.min() > HIGHEST for shown in experiments)
         left = EDGE + PAIR + APART
         bar = figure.colorbar(
-            ScalarMappable(scale, COLOURS),
+            ScalarMappable(scale, ENERGY_COLOURS),
             cax=figure.add_axes(((left + 0.1) / PAGE, (FOOT - 0.14) / tall, (PAIR - 0.2) / PAGE, 0.07 / tall)),
             orientation="horizontal",
             extend="max" if clipped else "neither",

@@ -12,7 +12,6 @@ from ddgm.figures.fig3_steps import (
     BETWEEN,
     GREY,
     PICTURES,
-    UNSURE,
     draw_rows,
     energy_scale,
     row_pitch,
@@ -21,6 +20,7 @@ from ddgm.figures.fig3_steps import (
 )
 from ddgm.figures.inches import EDGE, page_of
 from ddgm.figures.style import PAGE, evenly, first_of, look, require_images, save, trained_on
+from ddgm.metrics.cutoffs import SURE
 from ddgm.reading import read_arrays
 
 STEPS = 11  # pictures of a line, at most
@@ -88,7 +88,7 @@ def draw(evidence: Path, table: Path, outputs: Sequence[Path], title: str) -> No
     blocks = [HEADING + max(count, 2) * pitch + APART for count in counts]
     note = (
         f"Left: the first lines found of {first_of(len(shares))}, {trained_on(arrays['source'])}, not chosen. Under "
-        f"each picture the classifier's digit: grey below a confidence of {UNSURE:g}, on purple if it is the digit of "
+        f"each picture the classifier's digit: grey below a confidence of {SURE:g}, on purple if it is the digit of "
         f"neither end. Below them the energy, all rows on one scale from {signed(scale[0])} to {signed(scale[1])} "
         "nats; grey line: 0, the test set's mean. Right: the share of all lines between the two digits that pass each "
         "other one, in purple the paper's; mean ± sd over seeds."

@@ -23,11 +23,11 @@ from ddgm.figures.style import (
     save,
     trained_on,
 )
+from ddgm.metrics.cutoffs import MEMORISED
 from ddgm.reading import read_arrays
 
 ROWS = 3  # of pairs
 BINS = 40
-NEAR = 0.01  # of the test digits are nearer to a training digit than where the dashed line stands
 
 # The page, inches.
 NUMBERS, AXIS, LEGEND = 0.32, 0.31, 0.31
@@ -53,8 +53,8 @@ DIGITS = Kind("training digit", "test digits", 1, across=10, wide=3.0, largest=0
 
 
 def near_share(distances: np.ndarray, heldout: np.ndarray) -> tuple[float, np.ndarray]:
-    """The distance below which NEAR of `heldout` (m,) lie, and the share of `distances` (S, n) below it, (S,)."""
-    bound = float(np.quantile(heldout, NEAR))
+    """The distance below which MEMORISED of `heldout` (m,) lie, and the share of `distances` (S, n) below it, (S,)."""
+    bound = float(np.quantile(heldout, MEMORISED))
     return bound, (distances < bound).mean(1)
 
 

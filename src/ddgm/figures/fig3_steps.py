@@ -11,14 +11,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ddgm.errors import UserError
-from ddgm.figures.claims import over_seeds
+from ddgm.figures.curves import over_seeds
 from ddgm.figures.experiment_table import read_experiment
 from ddgm.figures.fig3 import interpolation_picture
 from ddgm.figures.inches import EDGE, page_of
 from ddgm.figures.style import DPI, ENERGY, PAGE, SAMPLES, first_of, look, require_images, save, trained_on
+from ddgm.metrics.cutoffs import SURE
 from ddgm.reading import read_arrays
 
-UNSURE = 0.5  # below this confidence a class is grey
 # Red and blue mean data and samples everywhere, so the digit between has a colour of its own.
 BETWEEN, GREY = "#aa3377", "#999999"
 PATHS = {
@@ -113,7 +113,7 @@ def draw_rows(
             interpolation="none", aspect="auto",
         )  # fmt: skip
         for step, middle in enumerate(middles):
-            sure = arrays["step_confidence"][row, step] >= UNSURE
+            sure = arrays["step_confidence"][row, step] >= SURE
             marked = sure and strange[row, step]
             if marked:
                 box = (middle - wide / 2, above + high + 0.012)
@@ -193,7 +193,7 @@ def draw(evidence: Path, table: Path, outputs: Sequence[Path], title: str) -> No
     scale = energy_scale(first["step_energy"])
     note = (
         f"Left: {first_of(seeds)}, {trained_on(arrays['source'])}. Under each picture the classifier's digit: grey "
-        f"below a confidence of {UNSURE:g}, on purple if it is the digit of neither end. Below them the energy, all "
+        f"below a confidence of {SURE:g}, on purple if it is the digit of neither end. Below them the energy, all "
         f"rows on one scale from {signed(scale[0])} to {signed(scale[1])} nats; grey line: 0, "
         "the test set's mean. Right: means over all pairs; lines: mean over seeds, bands: all seeds."
     )

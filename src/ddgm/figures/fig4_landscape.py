@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ddgm.errors import UserError
-from ddgm.figures.fig2 import COLOURS
 from ddgm.figures.inches import EDGE, Place, captioned_tiles, page_of, rows_high
 from ddgm.figures.ridges import axis_in_words, bent, in_nats, linear_part, name_ticks
 from ddgm.figures.style import (
     DATA,
     DPI,
     ENERGY,
+    ENERGY_COLOURS,
     PAGE,
     SAMPLES,
     first_of,
@@ -107,7 +107,7 @@ def _draw_plane(
     low, highest = heights.min(), heights.max()
     levels = np.linspace(low, max(highest, low + 1e-6), LEVELS + 1)
     panel = place(EDGE, top, PLANE, high)
-    filled = panel.contourf(a, b, heights, levels, cmap=COLOURS)
+    filled = panel.contourf(a, b, heights, levels, cmap=ENERGY_COLOURS)
     panel.contour(a, b, heights, levels[1:-1], colors="white", linewidths=0.25, linestyles="solid", alpha=0.6)
     panel.set(xlim=(a[0], a[-1]), ylim=(b[0], b[-1]), xticks=[], yticks=[])
     panel.spines[["top", "right"]].set_visible(True)

@@ -19,7 +19,7 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from ddgm.errors import UserError
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 PAGE = 5.5  # text width, inches
 DPI = 200
@@ -30,6 +30,7 @@ SAMPLES = "#0066aa"
 ENERGY = "#555555"
 ENTROPY = "#117755"
 SMALL_PRINT = "#555555"
+ENERGY_COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)  # blue low, red high, as in the paper
 DRAWN = "drawn by code"  # how the source of pictures begins that are no photographs
 
 
@@ -99,20 +100,22 @@ def save(figure: Figure, outputs: Sequence[Path], dpi: float = DPI, exact_colour
     for output in outputs:
         if output.suffix not in (".png", ".pdf"):
             raise UserError(f"{output}: a figure is written as .png or .pdf; name an output that ends so")
-    for output in outputs:
-        with whole_file(output) as path:
-            if output.suffix == ".pdf":
-                # Neither date nor version: the same input gives the same bytes.
-                figure.savefig(path, dpi=dpi, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-                continue
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
-            # Read back as pixels alone, the PNG loses what matplotlib says of itself.
-            picture = Image.open(drawn).convert("RGB")
-            if not exact_colours:
-                # The most different colours, not the most frequent: of two scales each keeps its own.
-                picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            picture.save(path, dpi=(dpi, dpi))
+    # A new picture never stands beside an old one of another ending.
+    with all_or_none(outputs):
+        for output in outputs:
+            with whole_file(output) as path:
+                if output.suffix == ".pdf":
+                    # Neither date nor version: the same input gives the same bytes.
+                    figure.savefig(path, dpi=dpi, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+                    continue
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
+                # Read back as pixels alone, the PNG loses what matplotlib says of itself.
+                picture = Image.open(drawn).convert("RGB")
+                if not exact_colours:
+                    # The most different colours, not the most frequent: of two scales each keeps its own.
+                    picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                picture.save(path, dpi=(dpi, dpi))
 
 
 def require_images(path: Path, name: str, images: np.ndarray) -> None:
@@ -169,20 +172,19 @@ def draw_pictures(
     across = sum(p.shape[1] for p in pictures) + between * (len(pictures) - 1) + 2 * margin
     scale = max(1, round(wide * DPI / across))
     pixel = wide / across  # inches
-    letter = 0.6 * 8 / 72  # inches, as wide as letters of 8 points are on average, or a little less
-    wrapped = [
-        textwrap.wrap(heading, max(8, int(picture.shape[1] * pixel / letter)))
+    lines = [
+        wrapped(heading, picture.shape[1] * pixel, even=False)
         for picture, heading in zip(pictures, headings, strict=True)
     ]
-    print_lines = textwrap.wrap(small_print, int(wide / (letter * 6 / 8)))
-    above = round((0.05 + 0.14 * max(map(len, wrapped))) / pixel)
+    print_lines = wrapped(small_print, wide - 2 * margin * pixel, size=6, even=False)
+    above = round((0.05 + 0.14 * max(map(len, lines))) / pixel)
     below = round((0.09 + 0.1 * len(print_lines)) / pixel)
     tallest = max(p.shape[0] for p in pictures)
     down = above + tallest + below
 
     figure = blank_page(down * pixel, wide)
     left = margin
-    for picture, lines in zip(pictures, wrapped, strict=True):
+    for picture, heading in zip(pictures, lines, strict=True):
         height, width = picture.shape[:2]
         bottom = below + tallest - height
         axes = figure.add_axes((left / across, bottom / down, width / across, height / down))
@@ -190,7 +192,7 @@ def draw_pictures(
         axes.imshow(picture, interpolation="none", aspect="auto")
         axes.set_axis_off()
         base = 1 - (above - 0.04 / pixel) / down
-        figure.text(left / across, base, "\n".join(lines), ha="left", va="bottom")
+        figure.text(left / across, base, "\n".join(heading), ha="left", va="bottom")
         left += width + between
     figure.text(
         1 - margin / across, 0.45 * below / down, "\n".join(print_lines), ha="right", va="center", size=6,

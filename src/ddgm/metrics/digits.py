@@ -26,7 +26,6 @@ from ddgm.whole_file import all_or_none, whole_file
 Arrays = dict[str, np.ndarray]
 PATHS = ["experiment", "seed", "path", "step", "metric", "value"]
 CROSSINGS = ["experiment", "seed", "from", "to", "between", "share", "paths"]
-MEMORISED = 0.01  # of held-out digits lie so close to a training digit
 SHOWN, INPUTS = 30, 3  # samples that are shown with their neighbours, and inputs of a kind with their slopes
 SHOWN_KINDS = ("test", "samples", "letters", "inverted", "noise")
 
@@ -80,7 +79,7 @@ def likeness(some: Seen, test: Seen, neighbours: int) -> dict[str, float]:
         "frechet": features.frechet_distance(some.features, test.features),
         "kernel_distance": features.kernel_distance(some.features, test.features),
         **features.manifold_overlap(test.features[:n], some.features[:n], neighbours),
-        "sharpness": sharpness_ratio(some.pixels, test.pixels),
+        "sharpness": features.sharpness_ratio(some.pixels, test.pixels),
     }
 
 
@@ -89,24 +88,6 @@ def quality(samples: Seen, digits: Digits, neighbours: int) -> dict[str, float]:
     shares = torch.bincount(samples.probabilities.argmax(1), minlength=CLASSES) / len(samples.probabilities)
     by_class = {f"share_{digit}": float(share) for digit, share in enumerate(shares)}
     return likeness(samples, digits.test, neighbours) | digits.floor | by_class
-
-
-def sharpness_ratio(pixels: Tensor, data_pixels: Tensor) -> float:
-    """Sharpness of images over that of data, both uint8: 1 if as sharp, less if blurred, more if noisy."""
-    return features.sharpness(pixels.float() / 255) / features.sharpness(data_pixels.float() / 255)
-
-
-def memorisation(distance: Tensor, heldout_distance: Tensor) -> dict[str, float]:
-    """Whether samples are copies: their distances to the nearest training digit, beside those of held-out digits.
-
-    `memorised` is the share of samples closer than the closest hundredth of held-out digits: 0.01 if nothing is.
-    """
-    closest = heldout_distance.quantile(MEMORISED)
-    return {
-        "neighbour_distance": float(distance.median()),
-        "neighbour_distance_heldout": float(heldout_distance.median()),
-        "memorised": float((distance < closest).double().mean()),
-    }
 
 
 class Measured(NamedTuple):
@@ -143,7 +124,7 @@ def measure(
     paths = interpolation.measure(energy, generator, judge, settings, batch, limits, stream)
     values = (
         quality(generated, digits, settings["neighbours"])
-        | memorisation(distance, digits.heldout_distance)
+        | features.memorisation(distance, digits.heldout_distance)
         | energy_values(found)
         | {"spread": spread(inputs["samples"], inputs["test"])}
         | interpolation.summary(paths, energy_data)

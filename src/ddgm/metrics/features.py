@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddgm.errors import UserError
+from ddgm.metrics.cutoffs import MEMORISED
 from ddgm.metrics.points import COVERED
 
 # Numbers of a matrix of pairs that are held at once: 64 MB in single precision. Not less than 32 MB, for glibc keeps
@@ -113,6 +114,19 @@ def nearest(x: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
     return (x - pool[rows]).norm(dim=1), rows
 
 
+def memorisation(distance: Tensor, heldout_distance: Tensor) -> dict[str, float]:
+    """Whether samples are copies: their distances to the nearest training image, beside those of held-out ones.
+
+    `memorised` is the share of samples closer than the closest hundredth of held-out images: 0.01 if nothing is.
+    """
+    closest = heldout_distance.quantile(MEMORISED)
+    return {
+        "neighbour_distance": float(distance.median()),
+        "neighbour_distance_heldout": float(heldout_distance.median()),
+        "memorised": float((distance < closest).double().mean()),
+    }
+
+
 def sharpness(images: Tensor) -> float:
     """The variance of the discrete Laplacian over an image (N, 1, H, W), mean over images (Pech-Pacheco et al. 2000).
 
@@ -120,6 +134,11 @@ def sharpness(images: Tensor) -> float:
     """
     laplacian = images.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
     return float(F.conv2d(images, laplacian[None, None]).flatten(1).var(1, correction=0).mean())
+
+
+def sharpness_ratio(pixels: Tensor, data_pixels: Tensor) -> float:
+    """Sharpness of images over that of data, both of 0 to 255: 1 if as sharp, less if blurred, more if noisy."""
+    return sharpness(pixels.float() / 255) / sharpness(data_pixels.float() / 255)
 
 
 def class_balance(classes: Tensor, number: int) -> dict[str, float]:

@@ -18,7 +18,6 @@ from ddgm.datasets.prepared import read, source_of
 from ddgm.errors import UserError
 from ddgm.experiment import describe, load, provenance, refuse_other_shape, scale_pixels
 from ddgm.metrics import features, pyramid
-from ddgm.metrics.digits import memorisation, sharpness_ratio
 from ddgm.metrics.energies import energy_values, kinds_of_input, spread
 from ddgm.metrics.table import write
 from ddgm.progress import log
@@ -234,7 +233,7 @@ def evaluate(
     floors = {name: float(value) for name, value in against.items() if name.endswith("_floor")}
     choice = np.random.default_rng(settings["seed"])
     pixels = [chosen(array, settings["compared"], choice) for array in stored]
-    rooms = None if other is None else chosen(read(other, "r"), settings["compared"], choice)
+    elsewhere = None if other is None else chosen(read(other, "r"), settings["compared"], choice)
     held_out, _ = nearest(pixels[1], stored[0])
     rows: list[tuple[Any, ...]] = []
     per_seed: list[Arrays] = []
@@ -245,8 +244,8 @@ def evaluate(
         drawn = draw_samples(generator, settings["compared"], batch, stream)
         generated = torch.from_numpy(to_pixels(drawn, limits))
         inputs = kinds_of_input(*(scale_pixels(some, limits) for some in pixels), drawn, limits, stream)
-        if rooms is not None:
-            inputs["other_domain"] = scale_pixels(rooms, limits)
+        if elsewhere is not None:
+            inputs["other_domain"] = scale_pixels(elsewhere, limits)
         found = {kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()}
         distance, index = nearest(generated, stored[0])
         n = min(len(generated), len(pixels[0]))
@@ -255,7 +254,7 @@ def evaluate(
             | (by_inception(generator, against, net, settings, batch, limits) if net else {})
             | floors
             | energy_values(found)
-            | memorisation(distance, held_out)
+            | features.memorisation(distance, held_out)
             | {"spread": spread(inputs["samples"], inputs["train"]), "sharpness": sharpness(generated, pixels[0])}
         )
         rows += [(experiment, seed, *item) for item in values.items()]
@@ -285,4 +284,4 @@ def evaluate(
 def sharpness(samples: Tensor, data: Tensor) -> float:
     """Sharpness of the samples' brightness over that of the data: uint8 (n, C, H, W)."""
     grey = [x.float().mean(1, keepdim=True) for x in (samples, data)]
-    return sharpness_ratio(*grey)
+    return features.sharpness_ratio(*grey)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ddgm.classifier import CLASSES, Classifier
 from ddgm.experiment import scale_pixels
 from ddgm.generator import Generator
+from ddgm.metrics.cutoffs import SURE
 from ddgm.paper import DIGITS_BETWEEN
 from ddgm.sampling import energies, interpolate, to_pixels
 
 Z, PIXELS = "z", "pixels"
-SURE = 0.5  # the classifier's probability at which a digit counts as passed
 SHOWN = 3  # lines that a figure shows of each two digits that the paper names
 LINES_A_BATCH = 10  # few beside the fresh z that batch norm takes its statistics from, as in Figure 3
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ddgm.reading import read_table
-from ddgm.whole_file import whole_file
+from ddgm.whole_file import all_or_none, whole_file
 
 COLUMNS = ["experiment", "seed", "metric", "value"]
 
@@ -28,12 +28,13 @@ def tabulate(tables: list[Path], titles: dict[str, str], target: Path) -> None:
     rows = pd.concat([read_table(table, COLUMNS) for table in tables])
     summary = rows.groupby(["experiment", "metric"], sort=False)["value"].agg(["count", "mean", "std"]).reset_index()
     summary.insert(1, "title", summary["experiment"].map(titles))
-    with whole_file(target) as path:
-        named = summary.rename(columns={"count": "seeds", "std": "sd"})
-        named.to_csv(path, index=False, float_format="%.4g")
     means: dict[str, dict[str, float]] = {}
     for experiment, metric, mean in summary[["experiment", "metric", "mean"]].itertuples(index=False):
         if math.isfinite(mean):  # JSON has no word for the others
             means.setdefault(experiment, {})[metric] = float(f"{mean:.4g}")
-    with whole_file(target.with_suffix(".json")) as path:
-        path.write_text(json.dumps(means, indent=1) + "\n")
+    with all_or_none([target, target.with_suffix(".json")]):
+        with whole_file(target.with_suffix(".json")) as path:
+            path.write_text(json.dumps(means, indent=1) + "\n")
+        with whole_file(target) as path:
+            named = summary.rename(columns={"count": "seeds", "std": "sd"})
+            named.to_csv(path, index=False, float_format="%.4g")
