@@ -54,7 +54,7 @@ def test_an_empty_or_damaged_record_stops_no_run(file, content, damaged, engines
 
 
 def test_a_users_own_dvc_add_is_no_stage_of_the_pipeline(engines, tmp_path):
-    Repo = pytest.importorskip("dvc.repo").Repo  # noqa: N806
+    Repo = pytest.importorskip("dvc.repo").Repo
     (tmp_path / "dvc.yaml").write_text(STAGE.replace("    metrics:\n", ""))
     (tmp_path / "params.yaml").write_text("a: 1\n")
     (tmp_path / "notes.txt").write_text("mine")

@@ -55,7 +55,7 @@ GLANCE = [
     ),
     (
         "No mode is missed, because Eq. 15 raises the generator's entropy",
-        ["modes_are_represented", "entropy_is_essential", "eq_15_is_the_entropy"],
+        ["modes_are_represented", "entropy_is_essential", "eq_15_is_the_entropy", "activations_are_normal"],
         "No mode is missed, in any seed: neither with Eq. 15's sum over the hidden scales, nor without it (KL(D‖G) "
         "{four_spin_literal[kl_data_generator]:.2f} and {two_spiral_literal[kl_data_generator]:.2f} with it, "
         "{four_spin_literal_no_entropy[kl_data_generator]:.2f} and "

@@ -46,6 +46,8 @@ METRICS = {
     "crossed_8_2_by_3": Metric("8 – 3 – 2", "share of lines", "share"),
     "crossed_5_2_by_3": Metric("5 – 3 – 2", "share of lines", "share"),
     "crossed_7_4_by_9": Metric("7 – 9 – 4", "share of lines", "share"),
+    "negentropy": Metric("activations from normal", "mean, nats", "log"),
+    "negentropy_largest": Metric("the farthest activation", "nats", "log"),
     "energy_sd": Metric("sd of E at the data", "nats", "log"),
     "entropy_error": Metric("|change of Eq. 15 − change of H(G)|", "nats", "log"),
     "gradient_cosine": Metric("gradients of Eqs. 8 and 7", "cosine", "correlation"),

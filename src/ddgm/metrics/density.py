@@ -22,6 +22,7 @@ from ddgm.datasets import two_d
 from ddgm.datasets.two_d import BOX
 from ddgm.experiment import describe, load
 from ddgm.metrics import points
+from ddgm.metrics.activations import normality
 from ddgm.metrics.table import write
 from ddgm.metrics.virial import quadratic_share, virial
 from ddgm.sampling import draw_in_parts, energies, energies_and_slopes, grid
@@ -306,5 +307,6 @@ def evaluate(experiment: str, directory: Path, settings: dict[str, Any], dataset
         data = two_d.sample(dataset, settings["points"], np.random.default_rng([settings["seed"], seed]))
         parts = (part.double().numpy() for part in drawn)
         found = measure(energy, parts, data, dataset, settings, data_mass)
+        found |= normality(generator, row["schedule"]["batch"], torch.Generator().manual_seed(settings["seed"]))
         rows += [(experiment, seed, metric, value) for metric, value in found.items()]
     write(rows, target)

@@ -12,6 +12,7 @@ NAMES = {
         "log_partition", r"(kl|tv)_(data_model|data_generator|generator_model)", "kl_data_model_change",
         r"rank_correlation(_near|_far)?", "virial", "quadratic_share", "integrable_within", "inside_99",
         "modes_covered", "mode_share_smallest", "sliced_wasserstein2", r"wasserstein2(_floor)?",
+        r"negentropy(_largest)?",
     ),
     "digits": (
         r"(classes_found|kl_to_uniform|confidence|frechet|kernel_distance|precision|recall|density|coverage|sharpness)"
