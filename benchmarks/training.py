@@ -123,7 +123,8 @@ class PlainLoop:
         real, drawn = energies.split(len(data))
         negative = drawn.mean()
         if importance:
-            negative = (importance_weights(drawn.detach()[None], samples[None], importance)[0] * drawn).sum()
+            weights = importance_weights(drawn.detach()[None], samples[None], samples[None, :0], importance)
+            negative = (weights[0] * drawn).sum()
         loss = real.mean() - negative
         if objective["penalty"] > 0:
             (slope,) = torch.autograd.grad(energies.sum(), x, create_graph=True)
@@ -159,6 +160,7 @@ def refuse_what_it_does_not_train(row: dict[str, Any]) -> None:
         and not row["negative"]["reuse_latent"]
         and row["entropy"]["kind"] in ("batch_norm_sum", "batch_norm_mean", "nearest_neighbour")
         and not row["entropy"].get("references", 0)
+        and not (row["negative"]["importance"] or {}).get("references", 0)
         and row["optimiser"]["clip"] is None
     )
     assert known, "the plain loop does not train this row: write what is missing into it"

@@ -171,7 +171,7 @@ def test_importance_weights_are_the_same_wherever_the_samples_have_drawn_togethe
     torch.manual_seed(0)
     x, energies = torch.randn(1, 64, 2), torch.randn(1, 64)
     row = {"neighbours": 3, "dimensions": 2, "largest": 4.0}
-    wide, narrow = (importance_weights(energies, samples, row) for samples in (x, 2 + 1e-3 * x))
+    wide, narrow = (importance_weights(energies, samples, samples[:, :0], row) for samples in (x, 2 + 1e-3 * x))
     torch.testing.assert_close(narrow, wide, rtol=1e-2, atol=1e-6)
 
 
@@ -182,8 +182,21 @@ def test_importance_weights_reach_the_energys_gradient(planar_row, planar_data):
         planar_row["negative"] = {**KINDS["generator"], "importance": importance}
         pair = Pair(planar_row, planar_data, CPU)
         data, x = pair.examples(), pair.sampled(pair.draw_latent())
-        found[name], _, _ = pair.energy_gradient(pair.energy.flat, x, data, torch.tensor(0.0))
+        found[name], _, _ = pair.energy_gradient(pair.energy.flat, x, x[:, :0], data, torch.tensor(0.0))
     assert torch.isfinite(found["some"]).all() and not torch.allclose(found["none"], found["some"], atol=1e-4)
+
+
+def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar_row, planar_data):
+    importance = {"neighbours": [2, 3], "references": 96, "dimensions": 2, "largest": 20.0}
+    planar_row["negative"] = {**KINDS["generator"], "importance": importance}
+    pair, alike = Pair(planar_row, planar_data, CPU), Pair(planar_row, planar_data, CPU)
+    beside = pair.beside()
+    assert beside.shape == (2, 96, 2) and not beside.requires_grad
+    each = [alike.sampled(alike.prior(32)) for _ in range(3)]
+    assert torch.equal(beside, torch.cat(each, 1)) and not torch.equal(each[0], each[1])
+    pair.update_energy()
+    planar_row["negative"]["importance"] = {**importance, "references": 0}
+    assert Pair(planar_row, planar_data, CPU).beside().shape == (2, 0, 2)
 
 
 def test_the_penalty_goes_geometrically_from_its_first_value_to_its_last(planar_row, planar_data):

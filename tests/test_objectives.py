@@ -119,14 +119,31 @@ def test_importance_weights_make_the_models_expectation_of_the_generators_sample
     torch.manual_seed(0)
     samples = torch.randn(2, 3000, 2)
     energies = (samples - torch.tensor([1.0, 0.0])).square().sum(2) / (2 * 0.7**2)
-    weights = importance_weights(energies, samples, {"neighbours": 3, "dimensions": 2, "largest": 50.0})
+    weights = importance_weights(energies, samples, samples[:, :0], {"neighbours": 3, "dimensions": 2, "largest": 50.0})
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     mean = (weights.unsqueeze(2) * samples).sum(1)
     torch.testing.assert_close(mean, torch.tensor([[1.0, 0.0]] * 2), atol=0.1, rtol=0)
     variance = (weights.unsqueeze(2) * (samples - mean.unsqueeze(1)).square()).sum(1)
     torch.testing.assert_close(variance, torch.full((2, 2), 0.49), atol=0.08, rtol=0)
-    largest = importance_weights(energies, samples, {"neighbours": 3, "dimensions": 2, "largest": 1.5})
+    largest = importance_weights(energies, samples, samples[:, :0], {"neighbours": 3, "dimensions": 2, "largest": 1.5})
     assert largest.max() < 3 * largest.mean()
+
+
+def test_more_samples_beside_the_batch_smooth_the_density_less():
+    """Of an energy that is the samples' own, weights should be equal. On a thin ridge a few samples take each other's
+    neighbours from its middle, and weigh its sides too little."""
+    torch.manual_seed(0)
+    sd = torch.tensor([1.0, 0.03])
+    samples, others = torch.randn(8, 256, 2) * sd, torch.randn(8, 8192, 2) * sd
+    energies = (samples / sd).square().sum(2) / 2
+    row = {"neighbours": [2, 3, 4], "references": 0, "dimensions": 2, "largest": 50.0}
+
+    def weighted_variance(beside):
+        weights = importance_weights(energies, samples, beside, row)
+        return float((weights * (samples[:, :, 1] / sd[1]).square()).sum(1).mean())
+
+    alone, among = weighted_variance(others[:, :0]), weighted_variance(others)
+    assert alone < 0.75 and 0.85 < among < 1.05
 
 
 @pytest.mark.parametrize("loss", [dual.energy_loss, classifier.energy_loss])

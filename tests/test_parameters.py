@@ -316,6 +316,10 @@ MISTAKES = {
         edit("experiments.mnist.entropy.neighbours", [2, 3, 128]),
         "experiments.mnist.entropy.neighbours is 128, and must be below 128, the samples it is looked for among",
     ),
+    "samples beside the batch that are no whole batches": (
+        edit("experiments.four_spin_neighbour.negative.importance.references", 100),
+        "experiments.four_spin_neighbour.negative.importance.references is 100, and must be a multiple of 256: they",
+    ),
     "neighbours from 0": (
         edit("experiments.mnist.entropy.neighbours", [0, 1]),
         "experiments.mnist.entropy.neighbours.0 is 0, and must be",

@@ -222,7 +222,7 @@ def test_a_constant_in_the_energy_is_seen_by_losses_that_classify_and_not_by_eqs
         pair = Pair(planar_row, planar_data, CPU)
         latent, none = pair.draw_latent(), pair.prior(0)
         data, samples = pair.examples(), pair.sampled(latent)
-        energy, _, _ = pair.energy_gradient(pair.energy.flat, samples, data, torch.tensor(0.1))
+        energy, _, _ = pair.energy_gradient(pair.energy.flat, samples, samples[:, :0], data, torch.tensor(0.1))
         generator, _, _ = pair.generator_gradient(pair.generator.flat, pair.energy.flat, latent, none)
         gradients.append((energy, generator))
     same = [torch.allclose(*pairs, rtol=1e-4, atol=1e-5) for pairs in zip(*gradients, strict=True)]

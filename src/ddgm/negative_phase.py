@@ -82,18 +82,19 @@ def from_quadrature(pair: Training, row: dict[str, Any]) -> Tensor:
     return nodes.gather(1, chosen.unsqueeze(2).expand(-1, -1, nodes.shape[2]))
 
 
-def importance_weights(energies: Tensor, samples: Tensor, row: dict[str, Any]) -> Tensor:
+def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor:
     """exp(-E(x)) / p_G(x) at the generator's samples, adding up to 1 a seed: (S, N), (S, N, *shape) -> (S, N).
 
     With them the negative phase is an expectation under P_Θ, as Eq. 7 has it, for which the generator is the proposal:
     what it draws too often or too seldom no longer misleads the energy. p_G is read from the distance to the k-th
-    neighbour in the batch (entropy.py), or from the mean logarithm of several; a weight is cut off at `largest` times
-    the mean (Ionides 2008), before all are made to add up to 1 again.
+    neighbour (entropy.py), or from the mean logarithm of several, in the batch and among `others`, (S, M, *shape), more
+    samples that serve for nothing else: the fewer there are, the wider p_G is smoothed, and with it exp(-E). A weight
+    is cut off at `largest` times the mean (Ionides 2008), before all are made to add up to 1 again.
     """
-    flat = samples.flatten(2)
-    flat = flat - flat.mean(1, keepdim=True)
+    middle = samples.flatten(2).mean(1, keepdim=True)
+    flat, pool = samples.flatten(2) - middle, torch.cat([samples, others], 1).flatten(2) - middle
     numbers = neighbour_numbers(row)
-    distances = torch.cdist(flat, flat).topk(max(numbers) + 1, dim=2, largest=False).values[:, :, numbers]
+    distances = torch.cdist(flat, pool).topk(max(numbers) + 1, dim=2, largest=False).values[:, :, numbers]
     log_density = -row["dimensions"] * distances.clamp_min(1e-6).log().mean(2)
     weights = torch.softmax(-energies - log_density, 1).clamp_max(row["largest"] / samples.shape[1])
     return weights / weights.sum(1, keepdim=True)

@@ -98,7 +98,8 @@ class Pair:
             self.both_gradients = fast(self.both_gradients, ["generator", "energy"], latent, others, data, weight)
             return
         self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, others)
-        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, data, weight)
+        beside = zeros(self.weighted_among, *self.shape)
+        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, beside, data, weight)
         if self.row["negative"]["kind"] in ("langevin", "persistent"):
             self.energy_slope = fast(self.energy_slope, ["energy"], data)
         elif self.row["negative"]["kind"] != "quadrature":
@@ -147,6 +148,19 @@ class Pair:
     def references(self) -> int:
         """Samples that the entropy's estimator wants beside the batch."""
         return self.row["entropy"].get("references", 0)
+
+    @property
+    def weighted_among(self) -> int:
+        """Samples beside x- that tell the density of these, for their weights."""
+        return (self.row["negative"].get("importance") or {}).get("references", 0)
+
+    def beside(self) -> Tensor:
+        """As many, a batch at a time, for batch norm makes others of a larger one: (S, M, *shape)."""
+        batch = self.row["schedule"]["batch"]
+        drawn = [torch.zeros(len(self.row["seeds"]), 0, *self.shape, device=self.device)]
+        # A copy of each: a graph gives all of them in one place.
+        drawn += [self.sampled(self.prior(batch)).clone() for _ in range(self.weighted_among // batch)]
+        return torch.cat(drawn, 1)
 
     def generate(self, generator: Tensor, latent: Tensor) -> Tensor:
         """x = G(z) without a gradient: weights (S, P) and z (S, N, latent) -> (S, N, *shape)."""
@@ -200,11 +214,12 @@ class Pair:
         return gradient(loss, parameters), energies.detach().mean(1), entropy.detach()
 
     def energy_gradient(
-        self, energy: Tensor, negatives: Tensor, data: Tensor, penalty: Tensor
+        self, energy: Tensor, negatives: Tensor, others: Tensor, data: Tensor, penalty: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 12's gradient, with E(x+) and E(x-).
 
-        Weights (S, P), x-, x+ and the penalty's weight -> (S, P), (S,), (S,).
+        Weights (S, P), x-, the samples beside it that tell its density, x+ and the penalty's weight
+        -> (S, P), (S,), (S,).
         """
         parameters = self.energy.split(energy)
         penalised = self.row["objective"]["penalty"] > 0
@@ -212,7 +227,7 @@ class Pair:
         energies = self.energy(x, parameters)
         row, n = self.row["negative"], data.shape[1]
         importance = row.get("importance")
-        weights = importance_weights(energies[:, n:].detach(), negatives, importance) if importance else None
+        weights = importance_weights(energies[:, n:].detach(), negatives, others, importance) if importance else None
         beyond = x.shape[1] - outliers(row, n)
         of_data, of_samples, of_outliers = (energies + self.row["objective"]["offset"]).tensor_split([n, beyond], 1)
         loss = self.objective.energy_loss(of_data, of_samples, weights)
@@ -270,9 +285,10 @@ class Pair:
 
     def update_energy(self) -> tuple[Tensor, Tensor]:
         """One step of the energy: gives E(x+) and E(x-), (S,) each."""
-        data = self.examples()
+        data, others = self.examples(), self.beside()
         negatives = NEGATIVES[self.row["negative"]["kind"]](self, self.row["negative"])
-        step, *energies = self.energy_gradient(self.energy.flat, negatives, data, self.number(self.penalty()))
+        weight = self.number(self.penalty())
+        step, *energies = self.energy_gradient(self.energy.flat, negatives, others, data, weight)
         self.descend("energy", step)
         return energies[0], energies[1]
 

@@ -55,10 +55,16 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             f"is looked for among (schedule.batch and entropy.references)"
         )
     weighted = row["negative"].get("importance")
-    if weighted and (furthest := max(neighbour_numbers(weighted))) >= row["schedule"]["batch"]:
+    batch, beside = row["schedule"]["batch"], (weighted or {}).get("references", 0)
+    if weighted and (furthest := max(neighbour_numbers(weighted))) >= batch + beside:
         yield (
-            f"{key}.negative.importance.neighbours is {furthest}, and must be below "
-            f"{row['schedule']['batch']}, the samples it is looked for among (schedule.batch)"
+            f"{key}.negative.importance.neighbours is {furthest}, and must be below {batch + beside}, the samples it "
+            f"is looked for among (schedule.batch and negative.importance.references)"
+        )
+    if beside % batch:
+        yield (
+            f"{key}.negative.importance.references is {beside}, and must be a multiple of {batch}: they are drawn a "
+            f"batch at a time (schedule.batch)"
         )
     # G(z) fills no more dimensions than z has; points have two.
     most = min(row["generator"]["latent"], 2) if planar else row["generator"]["latent"]
