@@ -17,6 +17,7 @@ import yaml
 from conftest import DUMPER, ROOT
 from ddgm import cli, record, whole_file
 from ddgm.datasets.writing import write
+from ddgm.errors import TRY_AGAIN
 
 
 @pytest.fixture
@@ -349,6 +350,21 @@ def test_a_command_asked_to_end_removes_what_is_half_made(number, code, project,
         signal.signal(signal.SIGTERM, before)
     assert found == code and len(begun) == 1
     assert not [path for path in (project / "results").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("command", ["train toy_four_spin", "search toy_four_spin --branch toy"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, TRY_AGAIN)])
+def test_what_goes_on_says_try_again_also_before_its_first_round(number, code, command, project, monkeypatch):
+    cli.main(["prepare", "four_spin", "train"])
+    monkeypatch.setattr("ddgm.training.Run", lambda *_, **__: os.kill(os.getpid(), number))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        found = cli.main(command.split())
+    except SystemExit as ending:
+        found = ending.code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert found == code
 
 
 def test_a_whole_file_is_there_whole_or_not_at_all(tmp_path):

@@ -302,6 +302,18 @@ def test_weights_are_fetched_by_the_reference_alone_and_verified_by_whoever_uses
     assert path is None and str(relative) in absent and "remove it" in absent and "\n" not in absent
 
 
+def test_a_disk_that_fails_is_no_lack_of_weights(tmp_path, monkeypatch):
+    file = planted(tmp_path, monkeypatch, b"planted weights")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(UserError, match=r"^the disk is full: .*inception.* could not be written"):
+        cli.inception_weights({"inception": True}, fetch_them=True)
+    assert not file.exists()
+
+
 def test_weights_have_a_verb_of_their_own(tmp_path, monkeypatch):
     file = planted(tmp_path, monkeypatch, b"planted weights")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())

@@ -194,7 +194,21 @@ def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar
     assert beside.shape == (2, 96, 2) and not beside.requires_grad
     each = [alike.sampled(alike.prior(32)) for _ in range(3)]
     assert torch.equal(beside, torch.cat(each, 1)) and not torch.equal(each[0], each[1])
-    pair.update_energy()
+    data, x, nothing = pair.examples(), pair.sampled(pair.draw_latent()), torch.tensor(0.0)
+    among, alone = (pair.energy_gradient(pair.energy.flat, x, y, data, nothing)[0] for y in (beside, beside[:, :0]))
+    assert (among - alone).norm() > 0.01 * alone.norm()
+    # The step is that with the samples, in the order that they are drawn.
+    alike.restore(pair.state())
+    with pytest.MonkeyPatch.context() as patch:
+        seen = []
+        patch.setattr(
+            pair, "energy_gradient", lambda *given: seen.append(given) or (torch.zeros_like(among), nothing, nothing)
+        )
+        pair.update_energy()
+    data, others = alike.examples(), alike.beside()
+    torch.testing.assert_close(seen[0][2], others)
+    torch.testing.assert_close(seen[0][1], NEGATIVES["generator"](alike, alike.row["negative"]))
+    torch.testing.assert_close(seen[0][3], data)
     planar_row["negative"]["importance"] = {**importance, "references": 0}
     assert Pair(planar_row, planar_data, CPU).beside().shape == (2, 0, 2)
 

@@ -25,6 +25,13 @@ def test_another_address_in_the_registry_makes_nothing_due_but_preparing():
     assert "metrics/features.py" in of["metrics.images"]
 
 
+def test_the_searches_of_one_kind_of_evidence_are_those_of_its_experiments(select):
+    found = {kind: select().searches("paper", kind) for kind in ("density", "digits", "images")}
+    assert found["images"] == [] and not set(found["density"]) & set(found["digits"])
+    assert sorted(found["density"] + found["digits"]) == sorted(select().searches("paper"))
+    assert "results/paper/searches/planar.csv" in found["density"]
+
+
 class Wildcards(dict):
     """Snakemake's, as far as they are asked here."""
 

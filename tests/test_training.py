@@ -209,6 +209,26 @@ def test_twenty_steps_are_those_of_a_plain_loop(worth, parameters, planar_data, 
                 torch.testing.assert_close(ours, value, rtol=0, atol=1e-5)
 
 
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler here")
+def test_compiled_steps_with_several_neighbours_and_more_samples_are_those_that_are_not(
+    planar_row, planar_data, monkeypatch
+):
+    importance = {"neighbours": [2, 3, 4], "references": 64, "dimensions": 2, "largest": 5.0}
+    planar_row["negative"] = {"kind": "generator", "reuse_latent": False, "importance": importance}
+    planar_row["entropy"] = {
+        "kind": "nearest_neighbour", "weight": 1.0, "neighbours": [2, 3], "references": 0, "dimensions": 2,
+    }  # fmt: skip
+    pairs = []
+    for worth in (math.inf, 0):
+        monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
+        pairs.append(Pair(planar_row, planar_data, CPU))
+        for _ in range(5):
+            pairs[-1].round()
+    assert not isinstance(pairs[1].energy_gradient, MethodType)
+    for plain, quick in zip(*(dict(pair.nets()).values() for pair in pairs), strict=True):
+        torch.testing.assert_close(quick.flat, plain.flat, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "sees"), [("dual", (False, False)), ("gan", (True, True)), ("classifier", (True, False))]
 )
@@ -632,6 +652,19 @@ def test_a_broken_state_of_a_later_step_is_not_one_of_those_kept(tmp_path):
     assert checkpoint.load(tmp_path, {}) == {"step": 600}
     checkpoint.save(tmp_path, 650, {}, {"step": 650}, 2)
     assert sorted(int(path.stem) for path in tmp_path.glob("*.pt")) == [600, 650]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [("data", "bring the same data back"), ("device", "write device: cuda"), ("row.clip", "write the old value back")],
+)
+def test_a_state_of_another_making_says_what_goes_on_with_it(key, advice, tmp_path):
+    def about(value):
+        return {"row": {"clip": value}} if key == "row.clip" else {key: value}
+
+    checkpoint.save(tmp_path, 1, about("cuda"), {}, 2)
+    with pytest.raises(UserError, match=f"was made with {key} = cuda, and now it is cpu: {advice} to go on with it"):
+        checkpoint.load(tmp_path, about("cpu"))
 
 
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):

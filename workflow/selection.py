@@ -420,7 +420,8 @@ class Selection:
         """The scripts, the page and the captions that make a report, and the modules that say what it shows."""
         scripts = [f"workflow/{name}.py" for name in ("pictures", "report", "selection", "tables")]
         pages = sorted(path.as_posix() for kind in ("*.rst", "*.jinja") for path in Path("workflow/report").glob(kind))
-        return [*scripts, *pages, *modules("ddgm.figures.registry", "ddgm.figures.metric", "ddgm.record")]
+        read = modules("ddgm.figures.registry", "ddgm.figures.metric", "ddgm.reading", "ddgm.record")
+        return [*scripts, *pages, *read]
 
     def pick_report(self, wildcards: Any) -> str:
         """As `pick_shown`, for the report: what it says beside what was measured."""

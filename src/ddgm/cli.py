@@ -598,7 +598,8 @@ def last_word(what: str, quiet: bool) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; 0, 1 for a user's mistake or a fault of the machine, 75 to run again, 130 when interrupted.
 
-    Asked to end it leaves with 143, but for a training, which is run again; with 141 where nobody reads what it says.
+    Asked to end it leaves with 143, but for a training or a search, which are run again; with 141 where nobody reads
+    what it says.
     """
     started = time.monotonic()
     WRITTEN.clear()
@@ -611,6 +612,9 @@ def main(argv: list[str] | None = None) -> int:
         if quiet:
             log.setLevel(logging.CRITICAL)
         args = parser().parse_args(argv)
+        if args.run in (train, search):
+            # A state is saved or not needed yet: the same command goes on, whatever it was at.
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TRY_AGAIN))
         if args.log and not quiet:
             start_log(args.log)
         params = parameters.load(args.params)

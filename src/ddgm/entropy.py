@@ -55,7 +55,9 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
         # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.
         middle = pool.mean(1, keepdim=True)
         nearest = torch.cdist(flat - middle, pool - middle).topk(max(numbers) + 1, dim=2, largest=False).indices
-        index = nearest[:, :, numbers].flatten(1).unsqueeze(2).expand(-1, -1, flat.shape[2])
+        # Not by a list of numbers, which would be sent to the device at each call.
+        chosen = torch.stack([nearest[:, :, k] for k in numbers], 2)
+        index = chosen.flatten(1).unsqueeze(2).expand(-1, -1, flat.shape[2])
     # Differentiated through the k-th neighbours only: the same gradient as through all N² distances, at N.
     away = flat.unsqueeze(2) - pool.gather(1, index).view(*flat.shape[:2], len(numbers), -1)
     log_distance = 0.5 * away.square().sum(3).clamp_min(1e-12).log()

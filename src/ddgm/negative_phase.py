@@ -94,7 +94,8 @@ def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: d
     middle = samples.flatten(2).mean(1, keepdim=True)
     flat, pool = samples.flatten(2) - middle, torch.cat([samples, others], 1).flatten(2) - middle
     numbers = neighbour_numbers(row)
-    distances = torch.cdist(flat, pool).topk(max(numbers) + 1, dim=2, largest=False).values[:, :, numbers]
+    nearest = torch.cdist(flat, pool).topk(max(numbers) + 1, dim=2, largest=False).values
+    distances = torch.stack([nearest[:, :, k] for k in numbers], 2)
     log_density = -row["dimensions"] * distances.clamp_min(1e-6).log().mean(2)
     weights = torch.softmax(-energies - log_density, 1).clamp_max(row["largest"] / samples.shape[1])
     return weights / weights.sum(1, keepdim=True)

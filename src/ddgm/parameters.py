@@ -33,6 +33,8 @@ TYPES = {
     "array": "a list", "object": "a mapping of keys to values", "string": "text", "integer": "a whole number",
     "number": "a number", "boolean": "true or false", "null": "null",
 }  # fmt: skip
+# Names of a branch's files that an experiment's would lie in the place of.
+TAKEN = {"claims": "the claims' own table", "search": "the folder that searches go on from"}
 # What of a row a search takes as it is, or sets itself, and from where.
 NOT_DRAWN = {
     "title": "the experiment's", "dataset": "the experiment's", "devices": "the experiment's",
@@ -324,8 +326,8 @@ def _contradictions(parameters: dict[str, Any]) -> Iterator[str]:
             yield f"classifiers.{name} judges no data set of digits{nearest(name, digits)}"
     for name, row in rows.items():
         key = f"experiments.{name}"
-        if name == "claims":
-            yield f"{key} has the name of the claims' own table: write another"
+        if name in TAKEN:
+            yield f"{key} has the name of {TAKEN[name]}: write another"
         if row["dataset"] not in datasets:
             near = nearest(row["dataset"], datasets)
             yield f"{key}.dataset is '{row['dataset']}', which is no data set{near}"

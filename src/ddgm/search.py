@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ddgm import checkpoint
 from ddgm.checkpoint import only_trainer
 from ddgm.device import choose_device
 from ddgm.errors import DivergenceError, UserError
 from ddgm.progress import log
-from ddgm.provenance import checksum, code_version, opening_lines
+from ddgm.provenance import checksum, opening_lines
 from ddgm.reading import read_table
 from ddgm.row import untitled
 from ddgm.training import train
@@ -66,11 +67,12 @@ def search(
     SystemExit where it is asked to end.
     """
     row = changed(untitled(row), {"seeds": plan["seeds"], "schedule.steps": plan["steps"], "schedule.snapshots": 0})
+    device = choose_device(row["device"])
     # What decides over every trial's numbers, beside its row: a table is made by one version of the code.
-    about = {"code": code_version(), "metrics": plan["ranked_by"] + plan["shown"]}
+    about = {"code": sources(), "device": device.type, "metrics": plan["ranked_by"] + plan["shown"]}
     about |= {"dataset": dataset, "evaluation": plan["evaluation"]}
     about |= {"data": (sha256 := checksum(array)), "files": [checksum(file) for file in judged_by]}
-    for line in opening_lines(name, row, array, sha256, choose_device(row["device"]), threads):
+    for line in opening_lines(name, row, array, sha256, device, threads):
         log.info(line)
     drawn = [draw(plan["over"], np.random.default_rng([plan["seed"], trial])) for trial in range(plan["trials"])]
     for trial, values in enumerate(drawn, 1):
@@ -93,6 +95,12 @@ def search(
         with whole_file(target) as path:
             pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g")
         shutil.rmtree(state_path, ignore_errors=True)
+
+
+def sources() -> str:
+    """The package's code in one digest: a commit may change a document alone, and uncommitted code has none."""
+    package = Path(__file__).parent
+    return identity({path.relative_to(package).as_posix(): checksum(path) for path in sorted(package.rglob("*.py"))})
 
 
 def identity(about: dict[str, Any]) -> str:
@@ -131,6 +139,7 @@ def try_once(
                 train(name, row, array, model, folder / "state", threads, sha256=sha256)
         except DivergenceError as error:
             log.warning(str(error))
+            checkpoint.remove(folder / "state")
             means = pd.Series(dict.fromkeys(metrics, math.nan))
         else:
             evaluate(name, model, table)

@@ -263,7 +263,7 @@ def train(
     the state; `sha256` is the array's checksum, where it is known. Raises DivergenceError when a loss is no longer a
     finite number or the row's `watch` sees a failure, naming the step and the seed; UserError when `directory` or the
     state belongs to other parameters; KeyboardInterrupt when Ctrl-C was pressed, SystemExit(TRY_AGAIN) at a SIGTERM,
-    both after the state has been saved.
+    both after the state has been saved, once there are rounds; before, the caller's own handlers answer.
     Started by torchrun, it trains together with the other processes.
     """
     refuse_other_model(directory, name, row, restart)

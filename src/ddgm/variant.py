@@ -1,6 +1,6 @@
 """A version of an experiment: its row with other values, and what the keys of one cannot be together.
 
-Imports nothing but row.py: searches depend on it, and not on all that params.yaml is checked for.
+Imports little: searches depend on it, and not on all that params.yaml is checked for.
 """
 
 import copy

@@ -17,7 +17,6 @@ from ddgm.reading import read_arrays, require_shape
 
 HIGHEST = 15.0  # nats above the lowest energy in the box where the colour scale ends: exp(-15) is 3e-7
 POINTS = 5000  # of the data and of the samples each
-# Steps of half a nat, which the eye reads as contours; safe for the colour-blind.
 
 # The page, inches: two experiments on a line, two panels for each.
 EDGE, WITHIN, APART = 0.03, 0.05, 0.18

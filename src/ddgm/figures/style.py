@@ -30,7 +30,8 @@ SAMPLES = "#0066aa"
 ENERGY = "#555555"
 ENTROPY = "#117755"
 SMALL_PRINT = "#555555"
-ENERGY_COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)  # blue low, red high, as in the paper
+# Blue low, red high, as in the paper; in steps, which the eye reads as contours, and safe for the colour-blind.
+ENERGY_COLOURS = matplotlib.colormaps["RdYlBu_r"].resampled(30)
 DRAWN = "drawn by code"  # how the source of pictures begins that are no photographs
 
 

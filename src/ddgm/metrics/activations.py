@@ -18,10 +18,12 @@ def negentropy(values: Array) -> Array:
     """½ log(2πe var a) - H(a) in nats, (n, A) -> (A,): 0 for a normal a, ½ log(πe/6) = 0.18 for a uniform one.
 
     How far the summand of Eq. 15 lies above an activation's own entropy, whatever its mean and variance. The entropy
-    is Vasicek's (1976), by spacings, which is at most a hundredth too low for 10,000 values or more.
+    is Vasicek's (1976), by spacings, which is at most a hundredth too low for 10,000 values or more. Infinite where one
+    value comes again and again, which has no density; of a constant there is no number, and NaN.
     """
-    standard = (values - values.mean(0)) / values.std(0)
-    return 0.5 * math.log(2 * math.pi * math.e) - differential_entropy(standard, method="vasicek")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        standard = (values - values.mean(0)) / values.std(0)
+        return 0.5 * math.log(2 * math.pi * math.e) - differential_entropy(standard, method="vasicek")
 
 
 @torch.no_grad()
@@ -44,6 +46,9 @@ def batch_norm_activations(generator: Generator, batch: int, stream: torch.Gener
 
 
 def normality(generator: Generator, batch: int, stream: torch.Generator) -> dict[str, float]:
-    """`negentropy`, the mean over a generator's batch-norm activations, and `negentropy_largest` among them."""
+    """`negentropy`, the mean over a generator's batch-norm activations, and `negentropy_largest` among them.
+
+    Those that are constant are left out.
+    """
     found = negentropy(batch_norm_activations(generator, batch, stream))
-    return {"negentropy": float(found.mean()), "negentropy_largest": float(found.max())}
+    return {"negentropy": float(np.nanmean(found)), "negentropy_largest": float(np.nanmax(found))}
