@@ -38,6 +38,7 @@ COMPARED = (
     "_outputs",
     "_outputs_penalty",
     "_neighbour",
+    "_references",
     "_gan",
     "_exact",
 )
