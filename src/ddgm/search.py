@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from ddgm import checkpoint
-from ddgm.checkpoint import only_trainer
 from ddgm.device import choose_device
 from ddgm.errors import DivergenceError, UserError
 from ddgm.progress import log
@@ -79,7 +78,7 @@ def search(
         for sentence in contradictions(f"trial {trial} of {name}", changed(row, values), dataset):
             raise UserError(f"{sentence} (the search draws {values})")
     rows = []
-    with only_trainer(state_path):
+    with checkpoint.only_trainer(state_path):
         for trial, values in enumerate(drawn):
             version = changed(row, values)
             folder = state_path / identity(about | {"row": version})
