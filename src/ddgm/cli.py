@@ -567,7 +567,11 @@ def parser() -> Parser:
             verb.add_argument("--workers", type=positive, help="processes that decode pictures; all cores by default")
         if run is train:
             verb.add_argument("--threads", type=positive, help="CPU threads; the experiment's own number by default")
-            verb.add_argument("--restart", action="store_true", help="begin anew: forget a saved state, and replace a model of other parameters")
+            verb.add_argument(
+                "--restart",
+                action="store_true",
+                help="begin anew: forget a saved state, and replace a model of other parameters",
+            )
             verb.add_argument("--checkpoint-minutes", type=minutes, default=5.0, help="between two saved states")
             verb.add_argument("--checkpoints", type=positive, default=2, help="how many saved states are kept")
         verb.add_argument("--params", default="params.yaml", help="a parameter file, or JSON of dotted keys")
