@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,7 +92,7 @@ def search(
             rows.append({"experiment": name, "trial": trial, **values, **found})
         with whole_file(target) as path:
             pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g")
-        shutil.rmtree(state_path, ignore_errors=True)
+        checkpoint.remove(state_path)
 
 
 def sources() -> str:
