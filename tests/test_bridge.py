@@ -92,6 +92,22 @@ def test_what_an_engine_refuses_is_one_sentence(tmp_path):
     assert len(done.stderr.splitlines()) == 1 and "absent" in done.stderr
 
 
+def test_bridges_of_runs_that_end_together_take_turns(engines, tmp_path):
+    """DVC has one lock, and refuses whoever comes second."""
+    (tmp_path / "workflow").mkdir()
+    shutil.copy(ROOT / "workflow/engines.py", tmp_path / "workflow")
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "Snakefile").write_text("rule all:\n    'All.'\n    input: 'dvc.yaml'\n")
+    engines.TURN.parent.mkdir()
+    command = [sys.executable, "workflow/engines.py", "check"]
+    with engines.TURN.open("w") as turn:
+        assert engines.lock(turn.fileno(), engines.TURN.parent)
+        second = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(6)  # alone it needs two
+    assert "dvc.yaml is not what the rules give" in second.communicate(timeout=60)[1]
+
+
 def test_what_restores_a_lock_works_in_a_merge_that_was_left(tmp_path):
     """A conflict is where a lock is damaged, and `git checkout dvc.lock` is refused there."""
 

@@ -419,6 +419,15 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_seed_named(planar_
     assert not (tmp_path / "model").exists()
 
 
+def test_a_finished_model_is_trained_anew_by_the_same_command_which_says_so(planar_row, planar_data, tmp_path, caplog):
+    array, said = saved_array(tmp_path, planar_data), "is a finished model: it is trained anew"
+    for again in (False, True):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
+        assert (said in caplog.text) == again
+
+
 def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data, tmp_path):
     array = saved_array(tmp_path, planar_data)
     train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x", until=5)

@@ -31,6 +31,7 @@ from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
 from ddgm.errors import UserError
+from ddgm.lock import lock
 from ddgm.stages import recorded_stages, stages_of
 from ddgm.whole_file import whole_file
 
@@ -42,6 +43,8 @@ SOURCES = (
     "workflow/report/*.jinja", "src/**/*.py", "src/**/*.csv",
 )  # fmt: skip
 IN_STEP = Path(".snakemake/dvc.yaml.in_step")
+# One bridge at a time: several Snakemakes may work here side by side, and end together.
+TURN = Path(".snakemake/bridge.lock")
 PROFILE = Path("profiles/default/config.yaml")
 # What is small enough for git; of it what `dvc metrics` can read; and the tables for `dvc plots`, with what it draws.
 TABLES = ("results/*/metrics.csv", "results/*/metrics/*.csv", "results/*/data/*.csv")
@@ -239,7 +242,6 @@ def write_pipeline(flow: Any) -> None:
         with whole_file(PIPELINE) as path:
             path.write_text(text)
         print("dvc.yaml: written again, for the jobs have changed")
-    IN_STEP.parent.mkdir(exist_ok=True)
     IN_STEP.write_text(digest())
 
 
@@ -388,22 +390,30 @@ def main(command: str) -> None:
     """One of the four commands."""
     os.chdir(Path(__file__).parents[1])
     os.environ["DDGM_BRIDGE"] = "off"  # the Snakefile is read here too, and must not call the bridge again
-    with workflow() as flow:
-        if command == "check":
-            if not PIPELINE.exists() or PIPELINE.read_text() != pipeline(flow):
-                raise SystemExit("dvc.yaml is not what the rules give: write 'python workflow/engines.py generate'")
-            return
-        write_pipeline(flow)
-        if command == "generate":
-            return
-        recorded_stages(LOCK)
-        from dvc.repo import Repo
+    TURN.parent.mkdir(exist_ok=True)
+    with TURN.open("w") as turn:
+        lock(turn.fileno(), TURN.parent, wait=True)
+        with workflow() as flow:
+            pass_between(command, flow)
 
-        logging.getLogger("dvc").setLevel(logging.ERROR)
-        with Repo() as repo:
-            if command == "sync":
-                record(flow, repo)
-            adopt(flow, repo)
+
+def pass_between(command: str, flow: Any) -> None:
+    """Write dvc.yaml, or compare it; and what the command asks for between the two engines."""
+    if command == "check":
+        if not PIPELINE.exists() or PIPELINE.read_text() != pipeline(flow):
+            raise SystemExit("dvc.yaml is not what the rules give: write 'python workflow/engines.py generate'")
+        return
+    write_pipeline(flow)
+    if command == "generate":
+        return
+    recorded_stages(LOCK)
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    with Repo() as repo:
+        if command == "sync":
+            record(flow, repo)
+        adopt(flow, repo)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,15 @@ def lockable(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def lock(handle: int, folder: Path) -> bool:
-    """Lock an open file in `folder`, or the open folder itself, without waiting: False where another process has it.
+def lock(handle: int, folder: Path, wait: bool = False) -> bool:
+    """Lock an open file in `folder`, or the open folder itself.
 
-    Raises UserError where nothing in `folder` can be locked.
+    Where another process has it: False at once, or with `wait` a lock when that one lets go. Raises UserError where
+    nothing in `folder` can be locked.
     """
     with lockable(folder):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
     return True
