@@ -14,6 +14,7 @@ from ddgm.training import Run, moments, train
 CPU = torch.device("cpu")
 KINDS = {
     "generator": {"kind": "generator", "reuse_latent": False, "importance": None},
+    "blurred": {"kind": "blurred", "spread": 0.1, "references": 64, "power": 0.8, "largest": 5.0},
     "langevin": {"kind": "langevin", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "persistent": {"kind": "persistent", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "quadrature": {"kind": "quadrature", "half_width": 3.6, "nodes": 24},
@@ -186,6 +187,14 @@ def test_importance_weights_reach_the_energys_gradient(planar_row, planar_data):
     assert torch.isfinite(found["some"]).all() and not torch.allclose(found["none"], found["some"], atol=1e-4)
 
 
+def test_blurred_samples_are_of_the_first_batch_of_those_that_tell_their_density(planar_row, planar_data):
+    planar_row["negative"] = {**KINDS["blurred"], "spread": 0.05}
+    pair, alike = Pair(planar_row, planar_data, CPU), Pair(planar_row, planar_data, CPU)
+    x, centres = negatives(pair), alike.beside()
+    assert centres.shape == (2, 64, 2) and torch.equal(pair.others, centres)
+    torch.testing.assert_close(x, centres[:, :32] + 0.05 * alike.normal(32))
+
+
 def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar_row, planar_data):
     importance = {"neighbours": [2, 3], "references": 96, "dimensions": 2, "largest": 20.0}
     planar_row["negative"] = {**KINDS["generator"], "importance": importance}
@@ -207,7 +216,7 @@ def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar
         pair.update_energy()
     data, others = alike.examples(), alike.beside()
     torch.testing.assert_close(seen[0][2], others)
-    torch.testing.assert_close(seen[0][1], NEGATIVES["generator"](alike, alike.row["negative"]))
+    torch.testing.assert_close(seen[0][1], alike.sampled(alike.draw_latent()))
     torch.testing.assert_close(seen[0][3], data)
     planar_row["negative"]["importance"] = {**importance, "references": 0}
     assert Pair(planar_row, planar_data, CPU).beside().shape == (2, 0, 2)

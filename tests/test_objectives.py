@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddgm.energy import build_energy
-from ddgm.negative_phase import importance_weights, langevin
+from ddgm.negative_phase import blurred_weights, importance_weights, langevin
 from ddgm.objectives import classifier, dual, gan
 from ddgm.objectives.penalty import slopes_of, squared_norm
 
@@ -144,6 +144,56 @@ def test_more_samples_beside_the_batch_smooth_the_density_less():
 
     alone, among = weighted_variance(others[:, :0]), weighted_variance(others)
     assert alone < 0.75 and 0.85 < among < 1.05
+
+
+BLURRED = {"spread": 0.03, "references": 2048, "power": 1.0, "largest": 50.0}
+
+
+@pytest.fixture
+def ridge():
+    """Samples of a thin ridge, blurred as widely as it is thin, and the energy of the ridge itself."""
+    torch.manual_seed(0)
+    sd = torch.tensor([1.0, 0.03])
+    centres = torch.randn(8, 2048, 2) * sd
+    samples = centres[:, :256] + BLURRED["spread"] * torch.randn(8, 256, 2)
+    return centres, samples, (samples / sd).square().sum(2) / 2
+
+
+def test_weights_of_blurred_samples_take_the_noise_away_again(ridge):
+    """Blurred samples have twice the ridge's variance across; weighted they have the model's."""
+    centres, samples, energies = ridge
+    weights = blurred_weights(energies, samples, centres, BLURRED)
+    torch.testing.assert_close(weights.sum(1), torch.ones(8))
+    across = (samples[:, :, 1] / 0.03).square()
+    assert across.mean() == pytest.approx(2.0, abs=0.15)
+    assert (weights * across).sum(1).mean() == pytest.approx(1.0, abs=0.07)
+
+
+def test_kernels_tell_a_density_with_less_noise_than_neighbours(ridge):
+    """Without an energy a weight is one over the density that was told; the true one is known."""
+    centres, blurred, _ = ridge
+    samples, flat = centres[:, :256], torch.zeros(8, 256)
+    row = {"neighbours": [2, 3, 4, 5, 6], "dimensions": 2, "largest": 1e9}
+
+    def noise(weights, at, variances):
+        return float((weights.log() - (at.square() / torch.tensor(variances)).sum(2) / 2).std(1).mean())
+
+    by_neighbours = noise(importance_weights(flat, samples, centres[:, 256:], row), samples, [1.0, 0.03**2])
+    by_kernels = noise(blurred_weights(flat, blurred, centres, BLURRED | row), blurred, [1 + 0.03**2, 2 * 0.03**2])
+    assert by_kernels < 0.6 * by_neighbours
+
+
+def test_a_power_of_the_weights_lies_between_the_blurred_samples_and_the_model(ridge):
+    centres, samples, energies = ridge
+    across = (samples[:, :, 1] / 0.03).square()
+    found = []
+    for power in (0.0, 0.5, 1.0):
+        weights = blurred_weights(energies, samples, centres, {**BLURRED, "power": power})
+        found.append(float((weights * across).sum(1).mean()))
+    assert found[0] == pytest.approx(float(across.mean()))
+    # Of N(0, 1) to the power 0.5 and N(0, 2) to the power 0.5: a precision of 0.5 / 1 + 0.5 / 2.
+    assert found[1] == pytest.approx(1 / 0.75, abs=0.1)
+    assert found[0] > found[1] > found[2]
 
 
 @pytest.mark.parametrize("loss", [dual.energy_loss, classifier.energy_loss])

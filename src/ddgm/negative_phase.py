@@ -1,6 +1,7 @@
 """Where the samples x- of the energy's negative phase come from (Eq. 7): the paper's generator, and its rivals.
 
-Each takes the pair in training and gives x-, (S, N, *shape), without a gradient. `NEGATIVES` holds them by the name
+Each takes the pair in training and gives x-, (S, N, *shape), without a gradient; where x- are weighted, it leaves in
+`others` more samples that tell their density. `NEGATIVES` holds them by the name
 params.yaml uses. The rivals are for points, where a box and a start are known; outliers are pictures, and ours.
 """
 
@@ -22,9 +23,11 @@ class Training(Protocol):
     streams: list[torch.Generator]
     latent: Tensor | None
     chains: Tensor | None
+    others: Tensor
 
     def draw_latent(self) -> Tensor: ...
     def sampled(self, latent: Tensor) -> Tensor: ...
+    def beside(self) -> Tensor: ...
     def energies(self, x: Tensor) -> Tensor: ...
     def slope(self, x: Tensor) -> Tensor: ...
     def normal(self, n: int) -> Tensor: ...
@@ -33,8 +36,16 @@ class Training(Protocol):
 
 def from_generator(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- = G(z), Eq. 12: the paper's. With `reuse_latent`, z is that of the generator's last update."""
+    pair.others = pair.beside()
     kept = pair.latent if row["reuse_latent"] else None
     return pair.sampled(pair.draw_latent() if kept is None else kept)
+
+
+def from_blurred_generator(pair: Training, row: dict[str, Any]) -> Tensor:
+    """x- = G(z) + spread · ε, of as many of the samples that tell their density as a batch holds; ours."""
+    pair.others = pair.beside()
+    centres = pair.others[:, : pair.row["schedule"]["batch"]]
+    return centres + row["spread"] * pair.normal(centres.shape[1])
 
 
 def from_generator_and_splices(pair: Training, row: dict[str, Any]) -> Tensor:
@@ -82,14 +93,38 @@ def from_quadrature(pair: Training, row: dict[str, Any]) -> Tensor:
     return nodes.gather(1, chosen.unsqueeze(2).expand(-1, -1, nodes.shape[2]))
 
 
-def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor:
-    """exp(-E(x)) / p_G(x) at the generator's samples, adding up to 1 a seed: (S, N), (S, N, *shape) -> (S, N).
+def sample_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor | None:
+    """What each x- counts for in the negative phase, adding up to 1 a seed, or None for all alike, as Eq. 12 has it.
 
-    With them the negative phase is an expectation under P_Θ, as Eq. 7 has it, for which the generator is the proposal:
-    what it draws too often or too seldom no longer misleads the energy. p_G is read from the distance to the k-th
-    neighbour (entropy.py), or from the mean logarithm of several, in the batch and among `others`, (S, M, *shape), more
-    samples that serve for nothing else: the fewer there are, the wider p_G is smoothed, and with it exp(-E). A weight
-    is cut off at `largest` times the mean (Ionides 2008), before all are made to add up to 1 again.
+    exp(-E(x)) over the density that x- is drawn from makes the negative phase an expectation under P_Θ, as in Eq. 7:
+    what the proposal draws too often or too seldom no longer misleads the energy. E(x-) and x-, (S, N) and
+    (S, N, *shape), and `others`, (S, M, *shape), more samples that tell the density -> (S, N).
+    """
+    if row["kind"] == "blurred":
+        return blurred_weights(energies, samples, others, row)
+    return importance_weights(energies, samples, others, row["importance"]) if row.get("importance") else None
+
+
+def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, row: dict[str, Any]) -> Tensor:
+    """(exp(-E(x)) / q(x))^power at blurred samples: (S, N), (S, N, *shape), (S, M, *shape) -> (S, N).
+
+    q, of samples with N(0, spread²) on them, is the mean of that normal density about all `centres`: right on average,
+    and less noisy than what a few neighbours tell. Blurred samples also reach where the generator has none and E is low
+    by mistake. With `power` 1 the negative phase is under P_Θ, with 0 under q; between them under what is proportional
+    to P_Θ^power · q^(1 - power), which still raises E where samples are too many, and so leads the generator back.
+    """
+    middle = centres.flatten(2).mean(1, keepdim=True)
+    away = torch.cdist(samples.flatten(2) - middle, centres.flatten(2) - middle) / row["spread"]
+    log_density = torch.logsumexp(-0.5 * away.square(), 2)
+    return cut_off(row["power"] * (-energies - log_density), row["largest"])
+
+
+def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor:
+    """exp(-E(x)) / p_G(x) at the generator's samples: (S, N), (S, N, *shape), (S, M, *shape) -> (S, N).
+
+    p_G is read from the distance to the k-th neighbour (entropy.py), or from the mean logarithm of several, in the
+    batch and among `others`, which serve for nothing else: the fewer there are, the wider p_G is smoothed, and with it
+    exp(-E).
     """
     middle = samples.flatten(2).mean(1, keepdim=True)
     flat, pool = samples.flatten(2) - middle, torch.cat([samples, others], 1).flatten(2) - middle
@@ -97,8 +132,13 @@ def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: d
     nearest = torch.cdist(flat, pool).topk(max(numbers) + 1, dim=2, largest=False).values
     distances = torch.stack([nearest[:, :, k] for k in numbers], 2)
     log_density = -row["dimensions"] * distances.clamp_min(1e-6).log().mean(2)
-    weights = torch.softmax(-energies - log_density, 1).clamp_max(row["largest"] / samples.shape[1])
-    return weights / weights.sum(1, keepdim=True)
+    return cut_off(-energies - log_density, row["largest"])
+
+
+def cut_off(log_weights: Tensor, largest: float) -> Tensor:
+    """Weights (S, N) from their logarithms: none above `largest` times the mean (Ionides 2008), 1 a seed in all."""
+    shares = torch.softmax(log_weights, 1).clamp_max(largest / log_weights.shape[1])
+    return shares / shares.sum(1, keepdim=True)
 
 
 def langevin(
@@ -123,6 +163,7 @@ def langevin(
 
 NEGATIVES = {
     "generator": from_generator,
+    "blurred": from_blurred_generator,
     "spliced": from_generator_and_splices,
     "noised": from_generator_and_noised,
     "langevin": from_short_chains,

@@ -19,7 +19,7 @@ from ddgm.entropy import ENTROPIES, Draw
 from ddgm.examples import Examples, Streamed, open_examples
 from ddgm.experiment import build, build_ensembles, scale_pixels
 from ddgm.generator import fix_statistics, prior
-from ddgm.negative_phase import NEGATIVES, importance_weights
+from ddgm.negative_phase import NEGATIVES, sample_weights
 from ddgm.objectives.outliers import outlier_loss, outliers
 from ddgm.objectives.penalty import slopes_of, squared_norm
 from ddgm.replayed import replayed
@@ -65,6 +65,7 @@ class Pair:
         self.step = 0
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
+        self.others = torch.zeros(len(row["seeds"]), 0, *shape, device=device)
         updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
         # Neither a graph nor a program waits for other processes.
         alone = distributed.processes() == 1
@@ -152,7 +153,8 @@ class Pair:
     @property
     def weighted_among(self) -> int:
         """Samples beside x- that tell the density of these, for their weights."""
-        return (self.row["negative"].get("importance") or {}).get("references", 0)
+        row = self.row["negative"]
+        return (row.get("importance") or row).get("references", 0)
 
     def beside(self) -> Tensor:
         """As many, a batch at a time, for batch norm makes others of a larger one: (S, M, *shape)."""
@@ -226,8 +228,7 @@ class Pair:
         x = torch.cat([data, negatives], 1).requires_grad_(penalised)
         energies = self.energy(x, parameters)
         row, n = self.row["negative"], data.shape[1]
-        importance = row.get("importance")
-        weights = importance_weights(energies[:, n:].detach(), negatives, others, importance) if importance else None
+        weights = sample_weights(energies[:, n:].detach(), negatives, others, row)
         beyond = x.shape[1] - outliers(row, n)
         of_data, of_samples, of_outliers = (energies + self.row["objective"]["offset"]).tensor_split([n, beyond], 1)
         loss = self.objective.energy_loss(of_data, of_samples, weights)
@@ -285,10 +286,10 @@ class Pair:
 
     def update_energy(self) -> tuple[Tensor, Tensor]:
         """One step of the energy: gives E(x+) and E(x-), (S,) each."""
-        data, others = self.examples(), self.beside()
+        data = self.examples()
         negatives = NEGATIVES[self.row["negative"]["kind"]](self, self.row["negative"])
         weight = self.number(self.penalty())
-        step, *energies = self.energy_gradient(self.energy.flat, negatives, others, data, weight)
+        step, *energies = self.energy_gradient(self.energy.flat, negatives, self.others, data, weight)
         self.descend("energy", step)
         return energies[0], energies[1]
 

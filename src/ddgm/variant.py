@@ -13,7 +13,7 @@ from ddgm.row import neighbour_numbers, unshareable
 
 PLANAR = ("four_spin", "two_spiral")
 # Where negative samples may come from, by what the data are.
-NEGATIVES_OF_POINTS = ("generator", "langevin", "persistent", "quadrature")
+NEGATIVES_OF_POINTS = ("generator", "blurred", "langevin", "persistent", "quadrature")
 NEGATIVES_OF_PICTURES = ("generator", "spliced", "noised")
 
 
@@ -55,15 +55,16 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             f"is looked for among (schedule.batch and entropy.references)"
         )
     weighted = row["negative"].get("importance")
-    batch, beside = row["schedule"]["batch"], (weighted or {}).get("references", 0)
+    batch, beside = row["schedule"]["batch"], (weighted or row["negative"]).get("references", 0)
     if weighted and (furthest := max(neighbour_numbers(weighted))) >= batch + beside:
         yield (
             f"{key}.negative.importance.neighbours is {furthest}, and must be below {batch + beside}, the samples it "
             f"is looked for among (schedule.batch and negative.importance.references)"
         )
     if beside % batch:
+        where = "negative.importance" if weighted else "negative"
         yield (
-            f"{key}.negative.importance.references is {beside}, and must be a multiple of {batch}: they are drawn a "
+            f"{key}.{where}.references is {beside}, and must be a multiple of {batch}: they are drawn a "
             f"batch at a time (schedule.batch)"
         )
     # G(z) fills no more dimensions than z has; points have two.
