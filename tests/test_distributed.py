@@ -174,7 +174,6 @@ def test_states_are_removed_by_the_first_process_alone(image_row, array, tmp_pat
             {"schedule.batch": 9},
             r"^experiments\.x\.schedule\.batch is 9, and 2 processes cannot have equal parts of it: write a mult",
         ),
-        ({"entropy": {**NEIGHBOURS, "references": 33}}, r"^experiments\.x\.entropy\.references is 33, and 2 processes"),
         ({"negative": {"kind": "persistent"}}, r"^experiments\.x\.negative looks at the whole batch, and is for one"),
         (
             {"energy.noise": 0.3},

@@ -18,11 +18,11 @@ GENERATOR = {
 }  # fmt: skip
 
 
-def drawn(samples=None, scales=None, others=None):
+def drawn(samples=None, scales=None):
     """What a generator has drawn, of which a test needs a part."""
     samples = torch.zeros(2, 1, 1) if samples is None else samples
     scales = torch.zeros(len(samples), 0) if scales is None else scales
-    return Draw(scales, samples, torch.zeros(0), samples[:, :0] if others is None else others, lambda z: z)
+    return Draw(scales, samples, torch.zeros(0), lambda z: z)
 
 
 def test_eq_15_by_hand():
@@ -125,17 +125,6 @@ def test_no_entropy_is_zero_and_every_estimator_has_the_name_of_params_yaml():
     assert set(ENTROPIES) == {"batch_norm_sum", "batch_norm_mean", "nearest_neighbour", "variational", "none"}
 
 
-def test_references_are_neighbours_too_and_get_no_gradient():
-    torch.manual_seed(0)
-    gauss = torch.randn(1, 4000, 2)
-    x, others = gauss[:, :100].clone().requires_grad_(), gauss[:, 100:]
-    entropy = nearest_neighbour(drawn(x, others=others), {"neighbours": 3, "dimensions": 2})
-    assert entropy.item() == pytest.approx(math.log(2 * math.pi * math.e), abs=0.3)
-    alone = nearest_neighbour(drawn(x), {"neighbours": 3, "dimensions": 2})
-    slope, slope_alone = (torch.autograd.grad(h.sum(), x)[0].norm() for h in (entropy, alone))
-    assert slope > 3 * slope_alone, "neighbours are nearer, so that the pushes are stronger"
-
-
 class Stretch:
     """x = A z in two dimensions: a uniform density over a parallelogram, whose entropy is known."""
 
@@ -149,7 +138,7 @@ class Stretch:
 def stretched(matrix, n=20000):
     z = torch.rand(1, n, 2) * 2 - 1
     generate = Stretch(matrix)
-    return Draw(torch.zeros(1, 0), generate(z), z, z[:, :0], generate)
+    return Draw(torch.zeros(1, 0), generate(z), z, generate)
 
 
 VARIATIONAL = {"sd": 0.05, "width": 0.1, "proposals": 50}

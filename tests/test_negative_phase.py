@@ -14,7 +14,7 @@ from ddgm.training import Run, moments, train
 CPU = torch.device("cpu")
 KINDS = {
     "generator": {"kind": "generator", "reuse_latent": False, "importance": None},
-    "blurred": {"kind": "blurred", "spread": 0.1, "references": 64, "power": 0.8, "largest": 5.0},
+    "blurred": {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0},
     "langevin": {"kind": "langevin", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "persistent": {"kind": "persistent", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "quadrature": {"kind": "quadrature", "half_width": 3.6, "nodes": 24},

@@ -146,7 +146,7 @@ def test_more_samples_beside_the_batch_smooth_the_density_less():
     assert alone < 0.75 and 0.85 < among < 1.05
 
 
-BLURRED = {"spread": 0.03, "references": 2048, "power": 1.0, "largest": 50.0}
+BLURRED = {"spread": 0.03, "references": 2048, "largest": 50.0}
 
 
 @pytest.fixture
@@ -181,19 +181,6 @@ def test_kernels_tell_a_density_with_less_noise_than_neighbours(ridge):
     by_neighbours = noise(importance_weights(flat, samples, centres[:, 256:], row), samples, [1.0, 0.03**2])
     by_kernels = noise(blurred_weights(flat, blurred, centres, BLURRED | row), blurred, [1 + 0.03**2, 2 * 0.03**2])
     assert by_kernels < 0.6 * by_neighbours
-
-
-def test_a_power_of_the_weights_lies_between_the_blurred_samples_and_the_model(ridge):
-    centres, samples, energies = ridge
-    across = (samples[:, :, 1] / 0.03).square()
-    found = []
-    for power in (0.0, 0.5, 1.0):
-        weights = blurred_weights(energies, samples, centres, {**BLURRED, "power": power})
-        found.append(float((weights * across).sum(1).mean()))
-    assert found[0] == pytest.approx(float(across.mean()))
-    # Of N(0, 1) to the power 0.5 and N(0, 2) to the power 0.5: a precision of 0.5 / 1 + 0.5 / 2.
-    assert found[1] == pytest.approx(1 / 0.75, abs=0.1)
-    assert found[0] > found[1] > found[2]
 
 
 @pytest.mark.parametrize("loss", [dual.energy_loss, classifier.energy_loss])

@@ -74,7 +74,6 @@ AT_ONCE = {
     "schedule.energy_steps": 1,
     "negative": {"kind": "generator", "reuse_latent": True, "importance": None},
 }
-UNEQUAL = {"devices": 2, "entropy.references": 33}
 GZ = "train-images-idx3-ubyte.gz"
 MISTAKES = {
     "a misspelt key": (
@@ -320,6 +319,14 @@ MISTAKES = {
         edit("experiments.four_spin_neighbour.negative.importance.references", 100),
         "experiments.four_spin_neighbour.negative.importance.references is 100, and must be a multiple of 256: they",
     ),
+    "an entropy of batches that are no whole ones": (
+        edit("experiments.four_spin_neighbour.entropy.references", 100),
+        "experiments.four_spin_neighbour.entropy.references is 100, and must be a multiple of 256: they",
+    ),
+    "blurred samples of no whole batches": (
+        edit("experiments.four_spin_blurred.negative.references", 100),
+        "experiments.four_spin_blurred.negative.references is 100, and must be a multiple of 512: they",
+    ),
     "neighbours from 0": (
         edit("experiments.mnist.entropy.neighbours", [0, 1]),
         "experiments.mnist.entropy.neighbours.0 is 0, and must be",
@@ -364,6 +371,13 @@ MISTAKES = {
         edit("experiments.mnist.schedule.kind", "simultaneous"),
         "write negative: {kind: generator, reuse_latent: true, importance: null}",
     ),
+    "both nets at once with samples for the entropy alone": (
+        lambda rows: [
+            edit(f"experiments.four_spin_neighbour.{key}", value)(rows)
+            for key, value in {**AT_ONCE, "entropy.references": 256}.items()
+        ],
+        "one update of each net from the same samples: write 0 for entropy.references",
+    ),
     "both nets at once by two losses": (
         lambda rows: [edit(f"experiments.toy_two_spiral_gan.{key}", value)(rows) for key, value in AT_ONCE.items()],
         "its two losses have to be one, write objective.kind dual or schedule.kind alternating",
@@ -383,10 +397,6 @@ MISTAKES = {
     "a batch in unequal parts": (
         edit("experiments.celeba.devices", 3),
         "experiments.celeba.schedule.batch is 64, and 3 processes cannot have equal parts of it: write a multiple",
-    ),
-    "references in unequal parts": (
-        lambda rows: [edit(f"{DIGITS}.{key}", value)(rows) for key, value in UNEQUAL.items()],
-        f"{DIGITS}.entropy.references is 33, and 2 processes cannot have equal parts of it: write a multiple",
     ),
     "importance weights of a part of the batch": (
         edit("experiments.four_spin_neighbour.devices", 2),

@@ -23,7 +23,7 @@ import ddgm
 from conftest import wait_for
 from ddgm import checkpoint, provenance
 from ddgm.compiled import compiled
-from ddgm.entropy import gaussian_entropy
+from ddgm.entropy import Draw, gaussian_entropy, nearest_neighbour
 from ddgm.errors import UserError
 from ddgm.experiment import build, build_ensembles, load_snapshots
 from ddgm.generator import prior
@@ -439,6 +439,25 @@ def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data,
     train("x", other, array, tmp_path / "model", tmp_path / "state" / "x", restart=True)
     with pytest.raises(UserError, match=r"model of x made with optimiser\.energy_rate = 0\.5"):
         train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
+
+
+def test_an_update_of_the_generator_is_of_the_batch_and_of_the_entropys_references(planar_row, planar_data):
+    """Each batch has its own statistics of batch norm, and the gradient is that of all of them together."""
+    planar_row["entropy"] = {
+        "kind": "nearest_neighbour", "weight": 1.0, "neighbours": [2, 3], "references": 64, "dimensions": 2,
+    }  # fmt: skip
+    pair = Pair(planar_row, planar_data, CPU)
+    latent, others = pair.prior(32), pair.prior(64)
+    generator, energy = (ensemble.flat for ensemble in (pair.generator, pair.energy))
+    found, energies, _ = pair.generator_gradient(generator, energy, latent, others)
+    parameters = pair.generator.split(generator)
+    samples = torch.cat([pair.generator(z, parameters) for z in (latent, others[:, :32], others[:, 32:])], 1)
+    draw = Draw(torch.zeros(2, 0), samples, latent, lambda z: z)
+    at_samples = pair.energy(samples)
+    torch.testing.assert_close(energies, at_samples.mean(1))
+    loss = (at_samples.mean(1) - nearest_neighbour(draw, planar_row["entropy"])).sum()
+    by_hand = torch.cat([g.flatten(1) for g in torch.autograd.grad(loss, list(parameters.values()))], 1)
+    torch.testing.assert_close(found, by_hand)
 
 
 def test_a_round_is_as_many_updates_of_each_net_as_the_schedule_has(planar_row, planar_data, monkeypatch):

@@ -16,12 +16,11 @@ from ddgm.row import neighbour_numbers
 
 
 class Draw(NamedTuple):
-    """A batch of samples x = G(z) on the graph of the generator's weights, and what an estimator may ask beside it."""
+    """Samples x = G(z) on the graph of the generator's weights, and what an estimator may ask beside them."""
 
     scales: Tensor  # (S, A), every batch-norm scale
     samples: Tensor  # x, (S, N, *shape)
     latent: Tensor  # z, (S, N, latent)
-    others: Tensor  # more samples without a gradient, (S, M, *shape); M is the estimator's `references`, or 0
     generate: Callable[[Tensor], Tensor]  # G, (S, n, latent) -> (S, n, *shape)
 
 
@@ -43,14 +42,16 @@ def batch_norm_mean(draw: Draw, row: dict[str, Any]) -> Tensor:
 def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     """Kozachenko and Leonenko (1987): d E[log r_k] + log V_d + ψ(N) - ψ(k).
 
-    r_k is the distance to the k-th neighbour (`neighbours`) among the batch and the `references`, N in all; d the
+    r_k is the distance to the k-th neighbour (`neighbours`) among the batch and the `references`, N in all, each of
+    which has a neighbour itself and moves: the nearer neighbours are, the less they smooth the density. d is the
     dimension of the set the samples fill (`dimensions`: that of x in 2D, at most that of z for images), V_d the
     volume of its unit ball. Where `neighbours` are several, the mean over them: one neighbour alone pushes a sample
     in one direction, which the next draw turns.
     """
     d, numbers = row["dimensions"], neighbour_numbers(row)
     flat = draw.samples.flatten(2)
-    pool = torch.cat([flat, draw.others.flatten(2)], 1)
+    # A copy, so that the gradients of both ends of a distance are added up in one order whatever the samples' layout.
+    pool = flat.clone()
     with torch.no_grad():
         # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.
         middle = pool.mean(1, keepdim=True)
@@ -62,7 +63,7 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     away = flat.unsqueeze(2) - pool.gather(1, index).view(*flat.shape[:2], len(numbers), -1)
     log_distance = 0.5 * away.square().sum(3).clamp_min(1e-12).log()
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-    return d * log_distance.mean((1, 2)) + log_ball + float(digamma(pool.shape[1]) - digamma(numbers).mean())
+    return d * log_distance.mean((1, 2)) + log_ball + float(digamma(flat.shape[1]) - digamma(numbers).mean())
 
 
 def variational(draw: Draw, row: dict[str, Any]) -> Tensor:

@@ -106,17 +106,16 @@ def sample_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[
 
 
 def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, row: dict[str, Any]) -> Tensor:
-    """(exp(-E(x)) / q(x))^power at blurred samples: (S, N), (S, N, *shape), (S, M, *shape) -> (S, N).
+    """exp(-E(x)) / q(x) at blurred samples: (S, N), (S, N, *shape), (S, M, *shape) -> (S, N).
 
     q, of samples with N(0, spread²) on them, is the mean of that normal density about all `centres`: right on average,
     and less noisy than what a few neighbours tell. Blurred samples also reach where the generator has none and E is low
-    by mistake. With `power` 1 the negative phase is under P_Θ, with 0 under q; between them under what is proportional
-    to P_Θ^power · q^(1 - power), which still raises E where samples are too many, and so leads the generator back.
+    by mistake.
     """
     middle = centres.flatten(2).mean(1, keepdim=True)
     away = torch.cdist(samples.flatten(2) - middle, centres.flatten(2) - middle) / row["spread"]
     log_density = torch.logsumexp(-0.5 * away.square(), 2)
-    return cut_off(row["power"] * (-energies - log_density), row["largest"])
+    return cut_off(-energies - log_density, row["largest"])
 
 
 def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor:

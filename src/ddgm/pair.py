@@ -96,7 +96,7 @@ class Pair:
         latent, others, weight = zeros(n, of_latent), zeros(self.references, of_latent), self.number(0.0)
         data, negatives = zeros(n, *self.shape), zeros(n + outliers(self.row["negative"], n), *self.shape)
         if self.row["schedule"]["kind"] == "simultaneous":
-            self.both_gradients = fast(self.both_gradients, ["generator", "energy"], latent, others, data, weight)
+            self.both_gradients = fast(self.both_gradients, ["generator", "energy"], latent, data, weight)
             return
         self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, others)
         beside = zeros(self.weighted_among, *self.shape)
@@ -147,7 +147,7 @@ class Pair:
 
     @property
     def references(self) -> int:
-        """Samples that the entropy's estimator wants beside the batch."""
+        """Samples of the generator's update beside the batch, among which its entropy looks for neighbours too."""
         return self.row["entropy"].get("references", 0)
 
     @property
@@ -187,17 +187,25 @@ class Pair:
         """∂E/∂x of the energy as it is now."""
         return self.energy_slope(self.energy.flat, x)
 
-    def entropy(
-        self, generator: Tensor, parameters: Parameters, samples: Tensor, latent: Tensor, others: Tensor
-    ) -> Tensor:
+    def drawn(self, parameters: Parameters, latent: Tensor, others: Tensor) -> Tensor:
+        """G(z) of a batch, and of the entropy's references a batch at a time: (S, N + M, *shape).
+
+        Batch norm makes other samples of a larger batch, and its statistics, which differ from one batch to the next,
+        move each as a whole: an entropy over several batches sees it.
+        """
+        first = self.generator(latent, parameters)
+        if not self.references:
+            return first  # as it lies in memory: a copy is added up in another order
+        more = [self.generator(part, parameters) for part in others.split(latent.shape[1], 1)]
+        return torch.cat([first, *more], 1)
+
+    def entropy(self, parameters: Parameters, samples: Tensor, latent: Tensor) -> Tensor:
         """H(G) of each seed, (S,), by the row's estimator: of what was drawn, by all processes."""
-        # Without references there is nothing to draw, and batch norm has no statistics of nothing.
-        beside = self.generate(generator, others) if self.references else samples[:, :0].detach()
-        row = self.row["entropy"]
         draw = Draw(
-            self.generator.scales(parameters), whole_batch(samples), whole_batch(latent), whole_batch(beside),
+            self.generator.scales(parameters), whole_batch(samples), whole_batch(latent),
             lambda z: self.generator(z, parameters),
         )  # fmt: skip
+        row = self.row["entropy"]
         return ENTROPIES[row["kind"]](draw, row)
 
     def generator_gradient(
@@ -208,8 +216,8 @@ class Pair:
         Both nets' weights (S, P), z, and z of the entropy's references -> (S, P), (S,), (S,).
         """
         parameters = self.generator.split(generator)
-        samples = self.generator(latent, parameters)
-        entropy = self.entropy(generator, parameters, samples, latent, others)
+        samples = self.drawn(parameters, latent, others)
+        entropy = self.entropy(parameters, samples, torch.cat([latent, others], 1))
         energies = self.energy(samples, self.energy.split(energy))
         follows_energy = self.objective.generator_loss(energies + self.row["objective"]["offset"])
         loss = follows_energy - self.row["entropy"]["weight"] * entropy
@@ -239,17 +247,17 @@ class Pair:
         return gradient(loss, parameters), energies[:, :n].detach().mean(1), energies[:, n:beyond].detach().mean(1)
 
     def both_gradients(
-        self, generator: Tensor, energy: Tensor, latent: Tensor, others: Tensor, data: Tensor, penalty: Tensor
+        self, generator: Tensor, energy: Tensor, latent: Tensor, data: Tensor, penalty: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Eqs. 12 and 14 by one pass of the energy over the samples, with E(x+), E(x-) and H.
 
         Both want the derivative of the same E(G(z)), by the weights and, with the other sign, by x: 9 times the work of
-        one net's forward pass in place of 12 (13 in a plain loop). Both nets' weights (S, P), z, those of the entropy's
-        references, x+ and the penalty's weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
+        one net's forward pass in place of 12 (13 in a plain loop). Both nets' weights (S, P), z, x+ and the penalty's
+        weight -> (S, P) of the generator and of the energy, (S,), (S,), (S,).
         """
         of_generator, of_energy = self.generator.split(generator), self.energy.split(energy)
         samples = self.generator(latent, of_generator)
-        entropy = self.entropy(generator, of_generator, samples, latent, others)
+        entropy = self.entropy(of_generator, samples, latent)
         n, penalised = data.shape[1], self.row["objective"]["penalty"] > 0
         x = torch.cat([data, samples.detach()], 1).requires_grad_()
         energies = self.energy(x, of_energy)
@@ -268,9 +276,8 @@ class Pair:
     def update_both(self) -> tuple[Tensor, Tensor, Tensor]:
         """One step of both nets from where both are: gives E(x+), E(x-) and H, (S,) each."""
         weight = self.number(self.penalty())
-        latent, others = self.draw_latent(), self.prior(self.references)
         of_generator, of_energy, *measured = self.both_gradients(
-            self.generator.flat, self.energy.flat, latent, others, self.examples(), weight
+            self.generator.flat, self.energy.flat, self.draw_latent(), self.examples(), weight
         )
         self.descend("generator", of_generator)
         self.descend("energy", of_energy)

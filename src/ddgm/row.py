@@ -19,12 +19,8 @@ def unshareable(key: str, row: dict[str, Any], count: int) -> Iterator[str]:
     """Why `count` processes cannot train an experiment, which stands at `key`, together, a sentence each."""
     if count == 1:
         return
-    for part, shared in (("schedule", "batch"), ("entropy", "references")):
-        if (drawn := row[part].get(shared, 0)) % count:
-            yield (
-                f"{key}.{part}.{shared} is {drawn}, and {count} processes cannot have equal parts of it: write a "
-                f"multiple"
-            )
+    if (batch := row["schedule"]["batch"]) % count:
+        yield f"{key}.schedule.batch is {batch}, and {count} processes cannot have equal parts of it: write a multiple"
     if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
         yield (
             f"{key}.negative looks at the whole batch, and is for one process, not {count}: write devices: 1, or start "

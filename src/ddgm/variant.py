@@ -48,25 +48,21 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             fits = f"a side that is a multiple of {2**halvings}" if side else "colour images"
             has = f"'{row['dataset']}' has {f'a side of {side}' if side else 'none'}"
             yield f"{key}.{net} is convolutional, which needs {fits}, and {has}: write dense, or name another data set"
-    pool = row["schedule"]["batch"] + row["entropy"].get("references", 0)
-    if "neighbours" in row["entropy"] and (furthest := max(neighbour_numbers(row["entropy"]))) >= pool:
-        yield (
-            f"{key}.entropy.neighbours is {furthest}, and must be below {pool}, the samples it "
-            f"is looked for among (schedule.batch and entropy.references)"
-        )
+    batch = row["schedule"]["batch"]
     weighted = row["negative"].get("importance")
-    batch, beside = row["schedule"]["batch"], (weighted or row["negative"]).get("references", 0)
-    if weighted and (furthest := max(neighbour_numbers(weighted))) >= batch + beside:
-        yield (
-            f"{key}.negative.importance.neighbours is {furthest}, and must be below {batch + beside}, the samples it "
-            f"is looked for among (schedule.batch and negative.importance.references)"
-        )
-    if beside % batch:
-        where = "negative.importance" if weighted else "negative"
-        yield (
-            f"{key}.{where}.references is {beside}, and must be a multiple of {batch}: they are drawn a "
-            f"batch at a time (schedule.batch)"
-        )
+    of_weights = ("negative.importance", weighted) if weighted else ("negative", row["negative"])
+    for part, settings in (("entropy", row["entropy"]), of_weights):
+        beside = settings.get("references", 0)
+        if "neighbours" in settings and (furthest := max(neighbour_numbers(settings))) >= batch + beside:
+            yield (
+                f"{key}.{part}.neighbours is {furthest}, and must be below {batch + beside}, the samples it "
+                f"is looked for among (schedule.batch and {part}.references)"
+            )
+        if beside % batch:
+            yield (
+                f"{key}.{part}.references is {beside}, and must be a multiple of {batch}: they are drawn a "
+                f"batch at a time (schedule.batch)"
+            )
     # G(z) fills no more dimensions than z has; points have two.
     most = min(row["generator"]["latent"], 2) if planar else row["generator"]["latent"]
     for part, settings in (("entropy", row["entropy"]), ("negative.importance", weighted or {})):
@@ -89,6 +85,8 @@ def contradictions(key: str, row: dict[str, Any], dataset: dict[str, Any]) -> It
             yield f"{here} write 1 for generator_steps and energy_steps"
         if negative["kind"] != "generator" or not negative["reuse_latent"] or negative["importance"]:
             yield f"{here} write negative: {{kind: generator, reuse_latent: true, importance: null}}"
+        if row["entropy"].get("references"):
+            yield f"{here} write 0 for entropy.references"
         if row["objective"]["kind"] != "dual":
             yield f"{here} its two losses have to be one, write objective.kind dual or schedule.kind alternating"
     if negative["kind"] == "quadrature" and row["deterministic"] and row["device"] != "cpu":
