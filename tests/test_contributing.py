@@ -150,7 +150,7 @@ import torch
 from ddgm.entropy import ENTROPIES, Draw
 root = torch.tensor([[2.0, 0.0], [1.0, 0.5]])
 samples = torch.randn(3, 20000, 2, generator=torch.Generator().manual_seed(0)) @ root.T
-print(*ENTROPIES["gaussian"](Draw(None, samples, None, samples[:, :0], None), {}).tolist())
+print(*ENTROPIES["gaussian"](Draw(None, samples, None, None), {}).tolist())
 """
     (clone / "entropies.py").write_text(script)
     # det Σ = det(root)² = 1, whatever the correlation.

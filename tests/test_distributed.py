@@ -23,7 +23,7 @@ from ddgm.torchrun import run_on_devices
 from ddgm.training import refuse_processes, train
 from ddgm.variant import changed
 
-NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 4, "dimensions": 5}
+NEIGHBOURS = {"kind": "nearest_neighbour", "weight": 0.1, "neighbours": 3, "references": 0, "dimensions": 5}
 LATENTS = {"kind": "variational", "weight": 0.001, "sd": 0.3, "width": 0.1, "proposals": 3}
 # Starting processes takes longer than training does here: one start is for several trainings.
 TRAIN = """
@@ -90,6 +90,7 @@ def test_two_processes_do_what_one_does(image_row, image_data, array, tmp_path):
         "alternating": changed(image_row, {"entropy": {"kind": "batch_norm_sum", "weight": 0.01}}),
         "simultaneous": changed(image_row, at_once),
         "variational": changed(image_row, {"entropy": LATENTS}),
+        "batches": changed(image_row, {"entropy": {**NEIGHBOURS, "references": 2 * image_row["schedule"]["batch"]}}),
     }
     for name, row in rows.items():
         train(name, row, array, tmp_path / "one" / name, tmp_path / "state" / name)
@@ -174,7 +175,7 @@ def test_states_are_removed_by_the_first_process_alone(image_row, array, tmp_pat
             {"schedule.batch": 9},
             r"^experiments\.x\.schedule\.batch is 9, and 2 processes cannot have equal parts of it: write a mult",
         ),
-        ({"negative": {"kind": "persistent"}}, r"^experiments\.x\.negative looks at the whole batch, and is for one"),
+        ({"negative": {"kind": "persistent"}}, r"^experiments\.x\.negative is not shared by processes, and is for one"),
         (
             {"energy.noise": 0.3},
             r"^experiments\.x\.energy\.noise is 0\.3, and 2 processes .* write 0\.0, or devices: 1$",

@@ -190,8 +190,8 @@ def test_importance_weights_reach_the_energys_gradient(planar_row, planar_data):
 def test_blurred_samples_are_of_the_first_batch_of_those_that_tell_their_density(planar_row, planar_data):
     planar_row["negative"] = {**KINDS["blurred"], "spread": 0.05}
     pair, alike = Pair(planar_row, planar_data, CPU), Pair(planar_row, planar_data, CPU)
-    x, centres = negatives(pair), alike.beside()
-    assert centres.shape == (2, 64, 2) and torch.equal(pair.others, centres)
+    x, centres = negatives(pair), alike.telling()
+    assert centres.shape == (2, 64, 2) and torch.equal(pair.pool, centres)
     torch.testing.assert_close(x, centres[:, :32] + 0.05 * alike.normal(32))
 
 
@@ -199,7 +199,7 @@ def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar
     importance = {"neighbours": [2, 3], "references": 96, "dimensions": 2, "largest": 20.0}
     planar_row["negative"] = {**KINDS["generator"], "importance": importance}
     pair, alike = Pair(planar_row, planar_data, CPU), Pair(planar_row, planar_data, CPU)
-    beside = pair.beside()
+    beside = pair.telling()
     assert beside.shape == (2, 96, 2) and not beside.requires_grad
     each = [alike.sampled(alike.prior(32)) for _ in range(3)]
     assert torch.equal(beside, torch.cat(each, 1)) and not torch.equal(each[0], each[1])
@@ -214,12 +214,12 @@ def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar
             pair, "energy_gradient", lambda *given: seen.append(given) or (torch.zeros_like(among), nothing, nothing)
         )
         pair.update_energy()
-    data, others = alike.examples(), alike.beside()
+    data, others = alike.examples(), alike.telling()
     torch.testing.assert_close(seen[0][2], others)
     torch.testing.assert_close(seen[0][1], alike.sampled(alike.draw_latent()))
     torch.testing.assert_close(seen[0][3], data)
     planar_row["negative"]["importance"] = {**importance, "references": 0}
-    assert Pair(planar_row, planar_data, CPU).beside().shape == (2, 0, 2)
+    assert Pair(planar_row, planar_data, CPU).telling().shape == (2, 0, 2)
 
 
 def test_the_penalty_goes_geometrically_from_its_first_value_to_its_last(planar_row, planar_data):

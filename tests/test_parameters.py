@@ -327,6 +327,14 @@ MISTAKES = {
         edit("experiments.four_spin_blurred.negative.references", 100),
         "experiments.four_spin_blurred.negative.references is 100, and must be a multiple of 512: they",
     ),
+    "blurred pictures": (
+        edit("experiments.mnist.negative", {"kind": "blurred", "spread": 0.1, "references": 128, "largest": 5.0}),
+        "experiments.mnist.negative.kind is 'blurred', which is for points: allowed are generator, spliced, noised",
+    ),
+    "blurred samples of two processes": (
+        edit("experiments.four_spin_blurred.devices", 2),
+        "experiments.four_spin_blurred.negative is not shared by processes, and is for one, not 2: write devices: 1",
+    ),
     "neighbours from 0": (
         edit("experiments.mnist.entropy.neighbours", [0, 1]),
         "experiments.mnist.entropy.neighbours.0 is 0, and must be",
@@ -400,7 +408,7 @@ MISTAKES = {
     ),
     "importance weights of a part of the batch": (
         edit("experiments.four_spin_neighbour.devices", 2),
-        "experiments.four_spin_neighbour.negative looks at the whole batch, and is for one process, not 2: write",
+        "experiments.four_spin_neighbour.negative is not shared by processes, and is for one, not 2: write",
     ),
     "noise on several devices": (
         edit(f"{DIGITS}.devices", 2),

@@ -30,7 +30,7 @@ def gradients(pair, penalty):
     pair.row["objective"].update(penalty=penalty, penalty_end=penalty)
     latent, data = pair.draw_latent(), pair.examples()
     weight = torch.tensor(penalty)
-    found = pair.both_gradients(pair.generator.flat, pair.energy.flat, latent, latent[:, :0], data, weight)
+    found = pair.both_gradients(pair.generator.flat, pair.energy.flat, latent, data, weight)
     return found, latent, data, weight
 
 
@@ -68,10 +68,10 @@ def test_both_nets_move_from_where_both_are(image_row, image_data):
     before = {net: ensemble.flat.clone() for net, ensemble in pair.nets()}
     pair.round()
     again = Pair(simultaneous(image_row), image_data, CPU)
-    latent, others = again.draw_latent(), again.prior(0)
+    latent = again.draw_latent()
     weight = torch.tensor(again.penalty())
     of_generator, of_energy, *_ = again.both_gradients(
-        before["generator"], before["energy"], latent, others, again.examples(), weight
+        before["generator"], before["energy"], latent, again.examples(), weight
     )
     again.descend("energy", of_energy)
     again.descend("generator", of_generator)

@@ -27,6 +27,7 @@ from ddgm.entropy import Draw, gaussian_entropy, nearest_neighbour
 from ddgm.errors import UserError
 from ddgm.experiment import build, build_ensembles, load_snapshots
 from ddgm.generator import prior
+from ddgm.negative_phase import from_blurred_generator
 from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
 from ddgm.replayed import replayed
@@ -229,6 +230,30 @@ def test_compiled_steps_with_several_neighbours_and_more_samples_are_those_that_
         torch.testing.assert_close(quick.flat, plain.flat, rtol=0, atol=1e-5)
 
 
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler here")
+def test_compiled_gradients_of_several_batches_and_of_blurred_samples_are_those_that_are_not(
+    planar_row, planar_data, monkeypatch
+):
+    """At the same weights: two samples that lie close push each other far, and a round would make more of rounding."""
+    planar_row["negative"] = {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0}
+    planar_row["entropy"].update(neighbours=[2, 3], references=64)
+    plain = Pair(planar_row, planar_data, CPU)
+    monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", 0)
+    quick = Pair(planar_row, planar_data, CPU)
+    assert not isinstance(quick.generator_gradient, MethodType)
+    for _ in range(3):
+        nets = plain.generator.flat, plain.energy.flat
+        latent, more = plain.draw_latent(), plain.more_latent()
+        found, wanted = (pair.generator_gradient(*nets, latent, more)[0] for pair in (quick, plain))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        x, data, penalty = from_blurred_generator(plain, planar_row["negative"]), plain.examples(), torch.tensor(1e-3)
+        found, wanted = (
+            pair.energy_gradient(plain.energy.flat, x, plain.pool, data, penalty)[0] for pair in (quick, plain)
+        )
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        plain.round()
+
+
 @pytest.mark.parametrize(
     ("kind", "sees"), [("dual", (False, False)), ("gan", (True, True)), ("classifier", (True, False))]
 )
@@ -420,12 +445,12 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_seed_named(planar_
 
 
 def test_a_finished_model_is_trained_anew_by_the_same_command_which_says_so(planar_row, planar_data, tmp_path, caplog):
-    array, said = saved_array(tmp_path, planar_data), "is a finished model: it is trained anew"
+    array, said = saved_array(tmp_path, planar_data), "is a finished model, and is trained anew"
     for again in (False, True):
         caplog.clear()
         with caplog.at_level("INFO"):
             train("x", planar_row, array, tmp_path / "model", tmp_path / "state" / "x")
-        assert (said in caplog.text) == again
+        assert (said in caplog.text) == again and "30 steps in" in caplog.text
 
 
 def test_a_state_of_other_parameters_is_refused_by_name(planar_row, planar_data, tmp_path):
@@ -823,7 +848,7 @@ def test_what_waits_for_a_device_is_seen(act):
 @pytest.mark.parametrize(
     "entropy",
     [
-        {"kind": "nearest_neighbour", "neighbours": 3, "references": 4, "dimensions": 5},
+        {"kind": "nearest_neighbour", "neighbours": 3, "references": 0, "dimensions": 5},
         {"kind": "variational", "sd": 0.1, "width": 0.1, "proposals": 3},
         {"kind": "batch_norm_sum"},
     ],
@@ -832,6 +857,8 @@ def test_what_waits_for_a_device_is_seen(act):
 def test_a_round_reads_nothing(kind, everything, entropy, image_row, image_data, monkeypatch):
     """What waits on a GPU is seen on a CPU too: there is no such call in the inner loop."""
     image_row["schedule"]["kind"], image_row["entropy"] = kind, {"weight": 0.1, **entropy}
+    if kind == "alternating" and "references" in entropy:
+        image_row["entropy"]["references"] = 2 * image_row["schedule"]["batch"]
     image_row["negative"]["reuse_latent"] = True
     image_row["precision"] = "bfloat16" if everything else "float32"
     image_row["flips"], image_row["optimiser"]["clip"] = everything, 1.0 if everything else None
@@ -866,8 +893,11 @@ def test_a_round_on_a_gpu_waits_for_nothing(kind, image_row, image_data):
 @pytest.mark.parametrize("worth", [math.inf, pytest.param(0, id="compiled")])
 @pytest.mark.parametrize(
     "experiment",
-    ["planar", "four_spin_langevin", "digit", "mnist_spliced", "image", "image_simultaneous", "image_bfloat16"],
-)
+    [
+        "planar", "four_spin_langevin", "four_spin_blurred", "digit", "mnist_spliced", "image", "image_simultaneous",
+        "image_bfloat16",
+    ],
+)  # fmt: skip
 def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(
     experiment, worth, request, parameters, monkeypatch, caplog
 ):

@@ -390,19 +390,22 @@ def main(command: str) -> None:
     """One of the four commands."""
     os.chdir(Path(__file__).parents[1])
     os.environ["DDGM_BRIDGE"] = "off"  # the Snakefile is read here too, and must not call the bridge again
+    if command == "check":
+        with workflow() as flow:
+            if not PIPELINE.exists() or PIPELINE.read_text() != pipeline(flow):
+                raise SystemExit("dvc.yaml is not what the rules give: write 'python workflow/engines.py generate'")
+        return
     TURN.parent.mkdir(exist_ok=True)
     with TURN.open("w") as turn:
-        lock(turn.fileno(), TURN.parent, wait=True)
+        if not lock(turn.fileno(), TURN.parent):
+            print("another bridge is at work here: waiting for it", file=sys.stderr, flush=True)
+            lock(turn.fileno(), TURN.parent, wait=True)
         with workflow() as flow:
             pass_between(command, flow)
 
 
 def pass_between(command: str, flow: Any) -> None:
-    """Write dvc.yaml, or compare it; and what the command asks for between the two engines."""
-    if command == "check":
-        if not PIPELINE.exists() or PIPELINE.read_text() != pipeline(flow):
-            raise SystemExit("dvc.yaml is not what the rules give: write 'python workflow/engines.py generate'")
-        return
+    """Write dvc.yaml; and what the command asks for between the two engines."""
     write_pipeline(flow)
     if command == "generate":
         return

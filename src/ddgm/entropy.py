@@ -19,7 +19,7 @@ class Draw(NamedTuple):
     """Samples x = G(z) on the graph of the generator's weights, and what an estimator may ask beside them."""
 
     scales: Tensor  # (S, A), every batch-norm scale
-    samples: Tensor  # x, (S, N, *shape)
+    samples: Tensor  # x, of the batch and the references, (S, N, *shape)
     latent: Tensor  # z, (S, N, latent)
     generate: Callable[[Tensor], Tensor]  # G, (S, n, latent) -> (S, n, *shape)
 
@@ -42,8 +42,8 @@ def batch_norm_mean(draw: Draw, row: dict[str, Any]) -> Tensor:
 def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     """Kozachenko and Leonenko (1987): d E[log r_k] + log V_d + ψ(N) - ψ(k).
 
-    r_k is the distance to the k-th neighbour (`neighbours`) among the batch and the `references`, N in all, each of
-    which has a neighbour itself and moves: the nearer neighbours are, the less they smooth the density. d is the
+    r_k is the distance to the k-th neighbour (`neighbours`) among the batch and the `references`, N in all, all of
+    them measured and with a gradient: the more there are, the less a neighbour's distance smooths the density. d is the
     dimension of the set the samples fill (`dimensions`: that of x in 2D, at most that of z for images), V_d the
     volume of its unit ball. Where `neighbours` are several, the mean over them: one neighbour alone pushes a sample
     in one direction, which the next draw turns.
@@ -54,8 +54,8 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     pool = flat.clone()
     with torch.no_grad():
         # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.
-        middle = pool.mean(1, keepdim=True)
-        nearest = torch.cdist(flat - middle, pool - middle).topk(max(numbers) + 1, dim=2, largest=False).indices
+        centred = pool - pool.mean(1, keepdim=True)
+        nearest = torch.cdist(centred, centred).topk(max(numbers) + 1, dim=2, largest=False).indices
         # Not by a list of numbers, which would be sent to the device at each call.
         chosen = torch.stack([nearest[:, :, k] for k in numbers], 2)
         index = chosen.flatten(1).unsqueeze(2).expand(-1, -1, flat.shape[2])

@@ -1,7 +1,7 @@
 """Where the samples x- of the energy's negative phase come from (Eq. 7): the paper's generator, and its rivals.
 
 Each takes the pair in training and gives x-, (S, N, *shape), without a gradient; where x- are weighted, it leaves in
-`others` more samples that tell their density. `NEGATIVES` holds them by the name
+`pool` the samples that tell their density. `NEGATIVES` holds them by the name
 params.yaml uses. The rivals are for points, where a box and a start are known; outliers are pictures, and ours.
 """
 
@@ -23,11 +23,11 @@ class Training(Protocol):
     streams: list[torch.Generator]
     latent: Tensor | None
     chains: Tensor | None
-    others: Tensor
+    pool: Tensor
 
     def draw_latent(self) -> Tensor: ...
     def sampled(self, latent: Tensor) -> Tensor: ...
-    def beside(self) -> Tensor: ...
+    def telling(self) -> Tensor: ...
     def energies(self, x: Tensor) -> Tensor: ...
     def slope(self, x: Tensor) -> Tensor: ...
     def normal(self, n: int) -> Tensor: ...
@@ -36,15 +36,15 @@ class Training(Protocol):
 
 def from_generator(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- = G(z), Eq. 12: the paper's. With `reuse_latent`, z is that of the generator's last update."""
-    pair.others = pair.beside()
+    pair.pool = pair.telling()
     kept = pair.latent if row["reuse_latent"] else None
     return pair.sampled(pair.draw_latent() if kept is None else kept)
 
 
 def from_blurred_generator(pair: Training, row: dict[str, Any]) -> Tensor:
-    """x- = G(z) + spread · ε, of as many of the samples that tell their density as a batch holds; ours."""
-    pair.others = pair.beside()
-    centres = pair.others[:, : pair.row["schedule"]["batch"]]
+    """x- = G(z) + spread · ε, of the first batch of those whose blurred density they are weighted by; ours."""
+    pair.pool = pair.telling()
+    centres = pair.pool[:, : pair.row["schedule"]["batch"]]
     return centres + row["spread"] * pair.normal(centres.shape[1])
 
 
@@ -93,24 +93,24 @@ def from_quadrature(pair: Training, row: dict[str, Any]) -> Tensor:
     return nodes.gather(1, chosen.unsqueeze(2).expand(-1, -1, nodes.shape[2]))
 
 
-def sample_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor | None:
+def sample_weights(energies: Tensor, samples: Tensor, pool: Tensor, row: dict[str, Any]) -> Tensor | None:
     """What each x- counts for in the negative phase, adding up to 1 a seed, or None for all alike, as Eq. 12 has it.
 
     exp(-E(x)) over the density that x- is drawn from makes the negative phase an expectation under P_Θ, as in Eq. 7:
     what the proposal draws too often or too seldom no longer misleads the energy. E(x-) and x-, (S, N) and
-    (S, N, *shape), and `others`, (S, M, *shape), more samples that tell the density -> (S, N).
+    (S, N, *shape), and `pool`, (S, M, *shape), the samples that tell the density -> (S, N).
     """
     if row["kind"] == "blurred":
-        return blurred_weights(energies, samples, others, row)
-    return importance_weights(energies, samples, others, row["importance"]) if row.get("importance") else None
+        return blurred_weights(energies, samples, pool, row)
+    return importance_weights(energies, samples, pool, row["importance"]) if row.get("importance") else None
 
 
 def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, row: dict[str, Any]) -> Tensor:
     """exp(-E(x)) / q(x) at blurred samples: (S, N), (S, N, *shape), (S, M, *shape) -> (S, N).
 
-    q, of samples with N(0, spread²) on them, is the mean of that normal density about all `centres`: right on average,
-    and less noisy than what a few neighbours tell. Blurred samples also reach where the generator has none and E is low
-    by mistake.
+    q is the mean of N(centre, spread²) over all `centres`, the mixture that x- are drawn from, for their own centres
+    are among them and as likely as any: 1/q is right on average, and less noisy than what a few neighbours tell.
+    Blurred samples also reach where the generator has none and E is low by mistake.
     """
     middle = centres.flatten(2).mean(1, keepdim=True)
     away = torch.cdist(samples.flatten(2) - middle, centres.flatten(2) - middle) / row["spread"]

@@ -65,7 +65,7 @@ class Pair:
         self.step = 0
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
-        self.others = torch.zeros(len(row["seeds"]), 0, *shape, device=device)
+        self.pool = torch.zeros(len(row["seeds"]), 0, *shape, device=device)
         updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
         # Neither a graph nor a program waits for other processes.
         alone = distributed.processes() == 1
@@ -93,14 +93,14 @@ class Pair:
             return torch.zeros(seeds, *shape, device=self.device)
 
         # A tensor given twice would be traced as one argument.
-        latent, others, weight = zeros(n, of_latent), zeros(self.references, of_latent), self.number(0.0)
+        latent, more, weight = zeros(n, of_latent), zeros(self.references, of_latent), self.number(0.0)
         data, negatives = zeros(n, *self.shape), zeros(n + outliers(self.row["negative"], n), *self.shape)
         if self.row["schedule"]["kind"] == "simultaneous":
             self.both_gradients = fast(self.both_gradients, ["generator", "energy"], latent, data, weight)
             return
-        self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, others)
-        beside = zeros(self.weighted_among, *self.shape)
-        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, beside, data, weight)
+        self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, more)
+        pool = zeros(self.weighted_among, *self.shape)
+        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, pool, data, weight)
         if self.row["negative"]["kind"] in ("langevin", "persistent"):
             self.energy_slope = fast(self.energy_slope, ["energy"], data)
         elif self.row["negative"]["kind"] != "quadrature":
@@ -140,6 +140,12 @@ class Pair:
         """n more z of each seed's stream, this process's part of them: (S, n, latent)."""
         return part(torch.stack([prior(n, self.row["generator"]["latent"], s, self.device) for s in self.streams]))
 
+    def more_latent(self) -> Tensor:
+        """z of the entropy's references, a batch at a time: processes have their parts of each. (S, M, latent)."""
+        batch = self.row["schedule"]["batch"]
+        drawn = [self.prior(batch) for _ in range(self.references // batch)]
+        return torch.cat([self.prior(0), *drawn], 1)
+
     def normal(self, n: int) -> Tensor:
         """N(0, 1) of each seed's stream, (S, n, *shape)."""
         shape = (n, *self.shape)
@@ -152,11 +158,11 @@ class Pair:
 
     @property
     def weighted_among(self) -> int:
-        """Samples beside x- that tell the density of these, for their weights."""
+        """Samples that tell the density of x-, for their weights."""
         row = self.row["negative"]
         return (row.get("importance") or row).get("references", 0)
 
-    def beside(self) -> Tensor:
+    def telling(self) -> Tensor:
         """As many, a batch at a time, for batch norm makes others of a larger one: (S, M, *shape)."""
         batch = self.row["schedule"]["batch"]
         drawn = [torch.zeros(len(self.row["seeds"]), 0, *self.shape, device=self.device)]
@@ -187,7 +193,7 @@ class Pair:
         """∂E/∂x of the energy as it is now."""
         return self.energy_slope(self.energy.flat, x)
 
-    def drawn(self, parameters: Parameters, latent: Tensor, others: Tensor) -> Tensor:
+    def drawn(self, parameters: Parameters, latent: Tensor, more: Tensor) -> Tensor:
         """G(z) of a batch, and of the entropy's references a batch at a time: (S, N + M, *shape).
 
         Batch norm makes other samples of a larger batch, and its statistics, which differ from one batch to the next,
@@ -196,8 +202,7 @@ class Pair:
         first = self.generator(latent, parameters)
         if not self.references:
             return first  # as it lies in memory: a copy is added up in another order
-        more = [self.generator(part, parameters) for part in others.split(latent.shape[1], 1)]
-        return torch.cat([first, *more], 1)
+        return torch.cat([first, *(self.generator(z, parameters) for z in more.split(latent.shape[1], 1))], 1)
 
     def entropy(self, parameters: Parameters, samples: Tensor, latent: Tensor) -> Tensor:
         """H(G) of each seed, (S,), by the row's estimator: of what was drawn, by all processes."""
@@ -209,26 +214,27 @@ class Pair:
         return ENTROPIES[row["kind"]](draw, row)
 
     def generator_gradient(
-        self, generator: Tensor, energy: Tensor, latent: Tensor, others: Tensor
+        self, generator: Tensor, energy: Tensor, latent: Tensor, more: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient of Eq. 14 less the weighted entropy's (Eqs. 13 and 15), with E(x-) and H.
 
-        Both nets' weights (S, P), z, and z of the entropy's references -> (S, P), (S,), (S,).
+        Both nets' weights (S, P), z, and z of the entropy's references, which are samples like the batch's
+        -> (S, P), (S,), (S,).
         """
         parameters = self.generator.split(generator)
-        samples = self.drawn(parameters, latent, others)
-        entropy = self.entropy(parameters, samples, torch.cat([latent, others], 1))
+        samples = self.drawn(parameters, latent, more)
+        entropy = self.entropy(parameters, samples, torch.cat([latent, more], 1))
         energies = self.energy(samples, self.energy.split(energy))
         follows_energy = self.objective.generator_loss(energies + self.row["objective"]["offset"])
         loss = follows_energy - self.row["entropy"]["weight"] * entropy
         return gradient(loss, parameters), energies.detach().mean(1), entropy.detach()
 
     def energy_gradient(
-        self, energy: Tensor, negatives: Tensor, others: Tensor, data: Tensor, penalty: Tensor
+        self, energy: Tensor, negatives: Tensor, pool: Tensor, data: Tensor, penalty: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 12's gradient, with E(x+) and E(x-).
 
-        Weights (S, P), x-, the samples beside it that tell its density, x+ and the penalty's weight
+        Weights (S, P), x-, the samples that tell its density, x+ and the penalty's weight
         -> (S, P), (S,), (S,).
         """
         parameters = self.energy.split(energy)
@@ -236,7 +242,7 @@ class Pair:
         x = torch.cat([data, negatives], 1).requires_grad_(penalised)
         energies = self.energy(x, parameters)
         row, n = self.row["negative"], data.shape[1]
-        weights = sample_weights(energies[:, n:].detach(), negatives, others, row)
+        weights = sample_weights(energies[:, n:].detach(), negatives, pool, row)
         beyond = x.shape[1] - outliers(row, n)
         of_data, of_samples, of_outliers = (energies + self.row["objective"]["offset"]).tensor_split([n, beyond], 1)
         loss = self.objective.energy_loss(of_data, of_samples, weights)
@@ -286,7 +292,7 @@ class Pair:
     def update_generator(self) -> tuple[Tensor, Tensor]:
         """One step of the generator: gives E(x-) and H, (S,) each."""
         step, energies, entropy = self.generator_gradient(
-            self.generator.flat, self.energy.flat, self.draw_latent(), self.prior(self.references)
+            self.generator.flat, self.energy.flat, self.draw_latent(), self.more_latent()
         )
         self.descend("generator", step)
         return energies, entropy
@@ -296,7 +302,7 @@ class Pair:
         data = self.examples()
         negatives = NEGATIVES[self.row["negative"]["kind"]](self, self.row["negative"])
         weight = self.number(self.penalty())
-        step, *energies = self.energy_gradient(self.energy.flat, negatives, self.others, data, weight)
+        step, *energies = self.energy_gradient(self.energy.flat, negatives, self.pool, data, weight)
         self.descend("energy", step)
         return energies[0], energies[1]
 

@@ -23,7 +23,7 @@ def unshareable(key: str, row: dict[str, Any], count: int) -> Iterator[str]:
         yield f"{key}.schedule.batch is {batch}, and {count} processes cannot have equal parts of it: write a multiple"
     if row["negative"]["kind"] != "generator" or row["negative"]["importance"]:
         yield (
-            f"{key}.negative looks at the whole batch, and is for one process, not {count}: write devices: 1, or start "
+            f"{key}.negative is not shared by processes, and is for one, not {count}: write devices: 1, or start "
             f"it as one"
         )
     for net in ("energy", "generator"):

@@ -284,7 +284,7 @@ def train(
         if run.pair.step:
             log.info(f"going on from step {run.pair.step}, saved in {state_path}")
         elif (directory / EXPERIMENT).exists():
-            log.info(f"{directory} is a finished model: it is trained anew, and what was made of it is due again")
+            log.info(f"{directory} is a finished model, and is trained anew")
         steps = row["schedule"]["steps"]
         # Not before: what reads the data, and compiles, has nothing to save and may be ended at once.
         with stop_asked() as stop:

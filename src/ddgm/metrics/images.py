@@ -178,12 +178,13 @@ def descend(
     return torch.stack(kept, 1), torch.stack(found, 1).numpy(), shown
 
 
-def landscape(energy: nn.Module, inputs: dict[str, Tensor], settings: dict[str, Any], limits: Any) -> Arrays:
+def landscape(
+    energy: nn.Module, inputs: dict[str, Tensor], middle: float, settings: dict[str, Any], limits: Any
+) -> Arrays:
     """The energy in image space: a plane through a held-out image, a sample and noise, and descents from such.
 
-    It is told less its mean over held-out images.
+    It is told less `middle`, its mean over held-out images.
     """
-    middle = float(energies(energy, inputs["test"], 256).numpy().mean())
     kinds = [kind for kind in ("test", "samples", "noise") for _ in range(STARTS)]
     corners = torch.stack([inputs[kind][0] for kind in ("test", "samples", "noise")])
     starts = torch.cat([inputs[kind][:STARTS] for kind in ("test", "samples", "noise")])
@@ -197,59 +198,60 @@ def landscape(energy: nn.Module, inputs: dict[str, Tensor], settings: dict[str, 
     }  # fmt: skip
 
 
-class Against(NamedTuple):
-    """What the samples of every seed are measured against."""
+class Yardstick(NamedTuple):
+    """What the samples of every seed are measured by."""
 
     stored: NDArray[np.uint8]  # all training images, memory-mapped
     train: Tensor  # some of them, uint8 (n, C, H, W)
-    test: Tensor  # and as many held-out ones
+    test: Tensor  # and held-out ones
     other: Tensor | None  # and of another domain
     held_out: Tensor  # how far each of `test` is from its nearest training image, (n,)
-    known: Arrays  # the reference
+    reference: Arrays  # of the training images
     inception: Any  # the net, or None
 
 
 def measured(
     energy: nn.Module,
     generator: nn.Module,
-    against: Against,
+    yardstick: Yardstick,
     settings: dict[str, Any],
     batch: int,
     limits: tuple[float, float],
-) -> tuple[dict[str, float], Arrays, dict[str, Tensor]]:
-    """One seed's numbers, in the table's order, what figures show of it, and the images whose energies they are.
+) -> tuple[dict[str, float], Arrays, dict[str, Tensor], float]:
+    """One seed's numbers, in the table's order, what figures show of it, and the images (n, C, H, W) of each kind.
 
-    Energies in the arrays are told less their mean over held-out images.
+    `batch` is how many are drawn at once, as in training; `limits` the floats of black and white. Energies in the
+    arrays are told less the mean over held-out images, which comes last.
     """
     stream = torch.Generator().manual_seed(settings["seed"])
     drawn = draw_samples(generator, settings["compared"], batch, stream)
     generated = torch.from_numpy(to_pixels(drawn, limits))
-    real = (scale_pixels(some, limits) for some in (against.train, against.test))
+    real = (scale_pixels(some, limits) for some in (yardstick.train, yardstick.test))
     inputs = kinds_of_input(*real, drawn, limits, stream)
-    if against.other is not None:
-        inputs["other_domain"] = scale_pixels(against.other, limits)
+    if yardstick.other is not None:
+        inputs["other_domain"] = scale_pixels(yardstick.other, limits)
     found = {kind: energies(energy, x, 256).numpy() for kind, x in inputs.items()}
-    distance, index = nearest(generated, against.stored)
-    n = min(len(generated), len(against.train))
-    values = pyramid.distances(generated[:n], against.train[:n], settings, settings["seed"])
-    if against.inception:
-        values |= by_inception(generator, against.known, against.inception, settings, batch, limits)
+    distance, index = nearest(generated, yardstick.stored)
+    n = min(len(generated), len(yardstick.train))
+    values = pyramid.distances(generated[:n], yardstick.train[:n], settings, settings["seed"])
+    if yardstick.inception:
+        values |= by_inception(generator, yardstick.reference, yardstick.inception, settings, batch, limits)
     values |= (
-        {name: float(value) for name, value in against.known.items() if name.endswith("_floor")}
+        {name: float(value) for name, value in yardstick.reference.items() if name.endswith("_floor")}
         | energy_values(found)
-        | features.memorisation(distance, against.held_out)
-        | {"spread": spread(inputs["samples"], inputs["train"]), "sharpness": sharpness(generated, against.train)}
+        | features.memorisation(distance, yardstick.held_out)
+        | {"spread": spread(inputs["samples"], inputs["train"]), "sharpness": sharpness(generated, yardstick.train)}
     )
     middle = found["test"].mean()
     shown = {
         "samples": generated.numpy(),
         "sample_energy": found["samples"] - middle,
-        "neighbours": against.stored[index[:SHOWN].numpy()],
+        "neighbours": yardstick.stored[index[:SHOWN].numpy()],
         "neighbour_distance": distance.numpy(),
         **{f"energy_{kind}": (value - middle).astype(np.float32) for kind, value in found.items()},
         **{name: np.float32(value) for name, value in values.items() if name.startswith("auroc_")},
     }
-    return values, shown, inputs
+    return values, shown, inputs, float(middle)
 
 
 def evaluate(
@@ -274,8 +276,8 @@ def evaluate(
     refuse_other_shape(directory, test)
     limits, batch = row["range"], row["schedule"]["batch"]
     stored = [enough(array) for array in (train, test)]
-    reference_of_train = read_arrays(known, {ABSENT: ()}, others=True)
-    if weights is not None and str(reference_of_train[ABSENT]):
+    of_train = read_arrays(known, {ABSENT: ()}, others=True)
+    if weights is not None and str(of_train[ABSENT]):
         absent = f"{known} was made without Inception's weights, which are here now: delete it and run this again"
     net = None
     if absent:
@@ -288,17 +290,17 @@ def evaluate(
     pixels = [chosen(array, settings["compared"], choice) for array in stored]
     elsewhere = None if other is None else chosen(read(other, "r"), settings["compared"], choice)
     held_out, _ = nearest(pixels[1], stored[0])
-    against = Against(stored[0], *pixels, elsewhere, held_out, reference_of_train, net)
+    yardstick = Yardstick(stored[0], *pixels, elsewhere, held_out, of_train, net)
     rows: list[tuple[Any, ...]] = []
     per_seed: list[Arrays] = []
     of_first: Arrays = {}
     for seed in row["seeds"]:
         energy, generator = load(directory, seed)
-        values, shown, inputs = measured(energy, generator, against, settings, batch, limits)
+        values, shown, inputs, middle = measured(energy, generator, yardstick, settings, batch, limits)
         rows += [(experiment, seed, *item) for item in values.items()]
         per_seed.append(shown)
         if not of_first:
-            of_first = landscape(energy, inputs, settings, limits) | {"heldout_distance": held_out.numpy()}
+            of_first = landscape(energy, inputs, middle, settings, limits) | {"heldout_distance": held_out.numpy()}
     arrays = {name: np.stack([some[name] for some in per_seed]) for name in per_seed[0]} | of_first
     arrays |= {"source": np.array(provenance(directory)["data_source"]), ABSENT: np.array(absent)}
     with all_or_none(targets[name] for name in ("metrics", "evidence")):
