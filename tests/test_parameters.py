@@ -379,7 +379,7 @@ MISTAKES = {
         edit("experiments.mnist.schedule.kind", "simultaneous"),
         "write negative: {kind: generator, reuse_latent: true, importance: null}",
     ),
-    "both nets at once with samples for the entropy alone": (
+    "both nets at once with more samples for one of them": (
         lambda rows: [
             edit(f"experiments.four_spin_neighbour.{key}", value)(rows)
             for key, value in {**AT_ONCE, "entropy.references": 256}.items()

@@ -50,7 +50,7 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     """
     d, numbers = row["dimensions"], neighbour_numbers(row)
     flat = draw.samples.flatten(2)
-    # A copy, so that the gradients of both ends of a distance are added up in one order whatever the samples' layout.
+    # A copy, as it was when the published rows were trained: without it sums are rounded otherwise.
     pool = flat.clone()
     with torch.no_grad():
         # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.

@@ -1,7 +1,7 @@
 """The energy and the generator of an experiment in training: all seeds at once, and one round of their updates."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -142,9 +142,12 @@ class Pair:
 
     def more_latent(self) -> Tensor:
         """z of the entropy's references, a batch at a time: processes have their parts of each. (S, M, latent)."""
+        return torch.cat([self.prior(0), *self.batches(self.references)], 1)
+
+    def batches(self, n: int) -> Iterator[Tensor]:
+        """z of n samples, a multiple of the batch, each batch when it is asked for."""
         batch = self.row["schedule"]["batch"]
-        drawn = [self.prior(batch) for _ in range(self.references // batch)]
-        return torch.cat([self.prior(0), *drawn], 1)
+        return (self.prior(batch) for _ in range(n // batch))
 
     def normal(self, n: int) -> Tensor:
         """N(0, 1) of each seed's stream, (S, n, *shape)."""
@@ -164,10 +167,9 @@ class Pair:
 
     def telling(self) -> Tensor:
         """As many, a batch at a time, for batch norm makes others of a larger one: (S, M, *shape)."""
-        batch = self.row["schedule"]["batch"]
         drawn = [torch.zeros(len(self.row["seeds"]), 0, *self.shape, device=self.device)]
         # A copy of each: a graph gives all of them in one place.
-        drawn += [self.sampled(self.prior(batch)).clone() for _ in range(self.weighted_among // batch)]
+        drawn += [self.sampled(z).clone() for z in self.batches(self.weighted_among)]
         return torch.cat(drawn, 1)
 
     def generate(self, generator: Tensor, latent: Tensor) -> Tensor:
