@@ -12,6 +12,7 @@ import torch
 from scipy.special import digamma
 from torch import Tensor
 
+from ddgm.neighbours import log_distances
 from ddgm.row import neighbour_numbers
 
 
@@ -50,20 +51,12 @@ def nearest_neighbour(draw: Draw, row: dict[str, Any]) -> Tensor:
     """
     d, numbers = row["dimensions"], neighbour_numbers(row)
     flat = draw.samples.flatten(2)
-    # A copy, as it was when the published rows were trained: without it sums are rounded otherwise.
-    pool = flat.clone()
-    with torch.no_grad():
-        # About the middle: the squares that cdist subtracts would round away a batch that has drawn together elsewhere.
-        centred = pool - pool.mean(1, keepdim=True)
-        nearest = torch.cdist(centred, centred).topk(max(numbers) + 1, dim=2, largest=False).indices
-        # Not by a list of numbers, which would be sent to the device at each call.
-        chosen = torch.stack([nearest[:, :, k] for k in numbers], 2)
-        index = chosen.flatten(1).unsqueeze(2).expand(-1, -1, flat.shape[2])
-    # Differentiated through the k-th neighbours only: the same gradient as through all N² distances, at N.
-    away = flat.unsqueeze(2) - pool.gather(1, index).view(*flat.shape[:2], len(numbers), -1)
-    log_distance = 0.5 * away.square().sum(3).clamp_min(1e-12).log()
     log_ball = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1)
-    return d * log_distance.mean((1, 2)) + log_ball + float(digamma(flat.shape[1]) - digamma(numbers).mean())
+    return (
+        d * log_distances(flat, flat, numbers).mean((1, 2))
+        + log_ball
+        + float(digamma(flat.shape[1]) - digamma(numbers).mean())
+    )
 
 
 def variational(draw: Draw, row: dict[str, Any]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ddgm.neighbours import log_distances
 from ddgm.objectives.outliers import noised, outliers, spliced
 from ddgm.row import neighbour_numbers
 
@@ -113,8 +114,12 @@ def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, row: dic
     Blurred samples also reach where the generator has none and E is low by mistake.
     """
     middle = centres.flatten(2).mean(1, keepdim=True)
-    away = torch.cdist(samples.flatten(2) - middle, centres.flatten(2) - middle) / row["spread"]
-    log_density = torch.logsumexp(-0.5 * away.square(), 2)
+    x, c = (samples.flatten(2) - middle) / row["spread"], (centres.flatten(2) - middle) / row["spread"]
+    # x'c - ½ c'c - ½ x'x as one product. No sample is farther from its own centre than its noise: nothing underflows.
+    of_x, of_c = -0.5 * x.square().sum(2, keepdim=True), -0.5 * c.square().sum(2, keepdim=True)
+    exponents = torch.cat([x, torch.ones_like(of_x), of_x], 2) @ torch.cat([c, of_c, torch.ones_like(of_c)], 2).mT
+    # Below -80 exp comes near numbers that a processor takes a hundred times longer for.
+    log_density = exponents.clamp_min(-80.0).exp().sum(2).log()
     return cut_off(-energies - log_density, row["largest"])
 
 
@@ -125,13 +130,9 @@ def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: d
     batch and among `others`, which serve for nothing else: the fewer there are, the wider p_G is smoothed, and with it
     exp(-E).
     """
-    middle = samples.flatten(2).mean(1, keepdim=True)
-    flat, pool = samples.flatten(2) - middle, torch.cat([samples, others], 1).flatten(2) - middle
-    numbers = neighbour_numbers(row)
-    nearest = torch.cdist(flat, pool).topk(max(numbers) + 1, dim=2, largest=False).values
-    distances = torch.stack([nearest[:, :, k] for k in numbers], 2)
-    log_density = -row["dimensions"] * distances.clamp_min(1e-6).log().mean(2)
-    return cut_off(-energies - log_density, row["largest"])
+    flat, pool = samples.flatten(2), torch.cat([samples, others], 1).flatten(2)
+    distances = log_distances(flat, pool, neighbour_numbers(row)).mean(2)
+    return cut_off(-energies + row["dimensions"] * distances, row["largest"])
 
 
 def cut_off(log_weights: Tensor, largest: float) -> Tensor:
