@@ -6,15 +6,17 @@ import torch
 
 from ddgm.errors import UserError
 from ddgm.experiment import load, load_snapshots
-from ddgm.negative_phase import NEGATIVES, importance_weights
+from ddgm.negative_phase import NEGATIVES, importance_weights, spread_at
 from ddgm.objectives.outliers import EDGE
 from ddgm.pair import Pair
 from ddgm.training import Run, moments, train
 
+WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
+
 CPU = torch.device("cpu")
 KINDS = {
     "generator": {"kind": "generator", "reuse_latent": False, "importance": None},
-    "blurred": {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0},
+    "blurred": {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0, "rise": 0.0},
     "langevin": {"kind": "langevin", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "persistent": {"kind": "persistent", "steps": 3, "rate": 0.01, "reach": 0.1, "spread": 1.5},
     "quadrature": {"kind": "quadrature", "half_width": 3.6, "nodes": 24},
@@ -183,7 +185,7 @@ def test_importance_weights_reach_the_energys_gradient(planar_row, planar_data):
         planar_row["negative"] = {**KINDS["generator"], "importance": importance}
         pair = Pair(planar_row, planar_data, CPU)
         data, x = pair.examples(), pair.sampled(pair.draw_latent())
-        found[name], _, _ = pair.energy_gradient(pair.energy.flat, x, x[:, :0], data, torch.tensor(0.0))
+        found[name], _, _ = pair.energy_gradient(pair.energy.flat, x, x[:, :0], data, torch.tensor(0.0), WHOLE)
     assert torch.isfinite(found["some"]).all() and not torch.allclose(found["none"], found["some"], atol=1e-4)
 
 
@@ -195,6 +197,31 @@ def test_blurred_samples_are_of_the_first_batch_of_those_that_tell_their_density
     torch.testing.assert_close(x, centres[:, :32] + 0.05 * alike.normal(32))
 
 
+def test_where_weights_rise_training_begins_as_eq_12_has_it_and_ends_as_eq_7_has_it(planar_row, planar_data):
+    """The power grows by the round, the noise with it; at the first round the step is that of equal weights."""
+    planar_row["negative"] = {**KINDS["blurred"], "rise": 0.5}
+    planar_row["schedule"]["steps"] = 8
+    pair = Pair(planar_row, planar_data, CPU)
+    powers, spreads = [], []
+    for _ in range(8):
+        powers.append(float(pair.power()))
+        spreads.append(float(spread_at(pair.power(), planar_row["negative"])))
+        pair.round()
+    assert powers == [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    assert spreads == pytest.approx([0.1 * 0.1 ** (1 - power) for power in powers])
+    assert spreads[0] == pytest.approx(0.01) and spreads[-1] == pytest.approx(0.1)
+    data, x, nothing = pair.examples(), negatives(pair), torch.tensor(0.0)
+
+    def step(power):
+        return pair.energy_gradient(pair.energy.flat, x, pair.pool, data, nothing, torch.tensor(power))[0]
+
+    equal = Pair(planar_row | {"negative": KINDS["generator"]}, planar_data, CPU)
+    equal.restore(pair.state())
+    wanted, _, _ = equal.energy_gradient(equal.energy.flat, x, x[:, :0], data, nothing, WHOLE)
+    torch.testing.assert_close(step(0.0), wanted)
+    assert (step(1.0) - wanted).norm() > 0.01 * wanted.norm()
+
+
 def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar_row, planar_data):
     importance = {"neighbours": [2, 3], "references": 96, "dimensions": 2, "largest": 20.0}
     planar_row["negative"] = {**KINDS["generator"], "importance": importance}
@@ -204,7 +231,9 @@ def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar
     each = [alike.sampled(alike.prior(32)) for _ in range(3)]
     assert torch.equal(beside, torch.cat(each, 1)) and not torch.equal(each[0], each[1])
     data, x, nothing = pair.examples(), pair.sampled(pair.draw_latent()), torch.tensor(0.0)
-    among, alone = (pair.energy_gradient(pair.energy.flat, x, y, data, nothing)[0] for y in (beside, beside[:, :0]))
+    among, alone = (
+        pair.energy_gradient(pair.energy.flat, x, y, data, nothing, WHOLE)[0] for y in (beside, beside[:, :0])
+    )
     assert (among - alone).norm() > 0.01 * alone.norm()
     # The step is that with the samples, in the order that they are drawn.
     alike.restore(pair.state())

@@ -8,6 +8,8 @@ from ddgm.negative_phase import blurred_weights, importance_weights, langevin
 from ddgm.objectives import classifier, dual, gan
 from ddgm.objectives.penalty import slopes_of, squared_norm
 
+WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
+
 ROW = {
     "kind": "deep", "features": "dense", "hidden": [16, 8], "activation": "elu", "bound": "tanh", "noise": 0.0,
     "experts": 4, "quadratic": "learned", "sigma": 1.0, "start": None,
@@ -162,7 +164,7 @@ def ridge():
 def test_weights_of_blurred_samples_take_the_noise_away_again(ridge):
     """Blurred samples have twice the ridge's variance across; weighted they have the model's."""
     centres, samples, energies = ridge
-    weights = blurred_weights(energies, samples, centres, BLURRED)
+    weights = blurred_weights(energies, samples, centres, WHOLE, BLURRED)
     torch.testing.assert_close(weights.sum(1), torch.ones(8))
     across = (samples[:, :, 1] / 0.03).square()
     assert across.mean() == pytest.approx(2.0, abs=0.15)
@@ -179,7 +181,9 @@ def test_kernels_tell_a_density_with_less_noise_than_neighbours(ridge):
         return float((weights.log() - (at.square() / torch.tensor(variances)).sum(2) / 2).std(1).mean())
 
     by_neighbours = noise(importance_weights(flat, samples, centres[:, 256:], row), samples, [1.0, 0.03**2])
-    by_kernels = noise(blurred_weights(flat, blurred, centres, BLURRED | row), blurred, [1 + 0.03**2, 2 * 0.03**2])
+    by_kernels = noise(
+        blurred_weights(flat, blurred, centres, WHOLE, BLURRED | row), blurred, [1 + 0.03**2, 2 * 0.03**2]
+    )
     assert by_kernels < 0.6 * by_neighbours
 
 

@@ -7,6 +7,8 @@ import torch
 from ddgm.objectives.outliers import half_planes, noised, outlier_loss, outliers, spliced, turned
 from ddgm.pair import Pair, gradient
 
+WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
+
 CPU = torch.device("cpu")
 
 
@@ -72,7 +74,7 @@ def test_outliers_pull_at_the_energy_and_are_not_in_its_mean_over_samples(pair):
     samples, others, data, no_penalty = pair.normal(16), pair.normal(8), pair.examples(), torch.tensor(0.0)
 
     def gradient_with(negatives):
-        step, *means = pair.energy_gradient(pair.energy.flat, negatives, negatives[:, :0], data, no_penalty)
+        step, *means = pair.energy_gradient(pair.energy.flat, negatives, negatives[:, :0], data, no_penalty, WHOLE)
         return step, torch.stack(means)
 
     both = torch.cat([samples, others], 1)

@@ -328,7 +328,10 @@ MISTAKES = {
         "experiments.four_spin_blurred.negative.references is 100, and must be a multiple of 512: they",
     ),
     "blurred pictures": (
-        edit("experiments.mnist.negative", {"kind": "blurred", "spread": 0.1, "references": 128, "largest": 5.0}),
+        edit(
+            "experiments.mnist.negative",
+            {"kind": "blurred", "spread": 0.1, "references": 128, "largest": 5.0, "rise": 0.0},
+        ),
         "experiments.mnist.negative.kind is 'blurred', which is for points: allowed are generator, spliced, noised",
     ),
     "blurred samples of two processes": (

@@ -8,6 +8,8 @@ import torch
 from ddgm.objectives.penalty import slopes_of, squared_norm
 from ddgm.pair import Pair
 
+WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
+
 CPU = torch.device("cpu")
 
 
@@ -41,7 +43,7 @@ def test_one_pass_gives_the_gradients_of_two(penalty, pair):
     expected, *_, entropy = pair.generator_gradient(pair.generator.flat, pair.energy.flat, latent, latent[:, :0])
     torch.testing.assert_close(of_generator, expected, rtol=1e-4, atol=1e-6)
     samples = pair.sampled(latent)
-    expected, of_data, of_samples = pair.energy_gradient(pair.energy.flat, samples, samples[:, :0], data, weight)
+    expected, of_data, of_samples = pair.energy_gradient(pair.energy.flat, samples, samples[:, :0], data, weight, WHOLE)
     torch.testing.assert_close(of_energy, expected, rtol=1e-4, atol=1e-6)
     for found, wanted in zip(measured, (of_data, of_samples, entropy), strict=True):
         torch.testing.assert_close(found, wanted)

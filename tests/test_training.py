@@ -33,6 +33,8 @@ from ddgm.pair import gradient as gradient_of
 from ddgm.replayed import replayed
 from ddgm.training import Run, choose_arithmetic, train
 
+WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
+
 CPU = torch.device("cpu")
 
 
@@ -235,7 +237,7 @@ def test_compiled_gradients_of_several_batches_and_of_blurred_samples_are_those_
     planar_row, planar_data, monkeypatch
 ):
     """At the same weights: two samples that lie close push each other far, and a round would make more of rounding."""
-    planar_row["negative"] = {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0}
+    planar_row["negative"] = {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0, "rise": 0.5}
     planar_row["entropy"].update(neighbours=[2, 3], references=64)
     plain = Pair(planar_row, planar_data, CPU)
     monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", 0)
@@ -247,8 +249,9 @@ def test_compiled_gradients_of_several_batches_and_of_blurred_samples_are_those_
         found, wanted = (pair.generator_gradient(*nets, latent, more)[0] for pair in (quick, plain))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
         x, data, penalty = from_blurred_generator(plain, planar_row["negative"]), plain.examples(), torch.tensor(1e-3)
+        power = plain.power()
         found, wanted = (
-            pair.energy_gradient(plain.energy.flat, x, plain.pool, data, penalty)[0] for pair in (quick, plain)
+            pair.energy_gradient(plain.energy.flat, x, plain.pool, data, penalty, power)[0] for pair in (quick, plain)
         )
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         plain.round()
@@ -267,7 +270,7 @@ def test_a_constant_in_the_energy_is_seen_by_losses_that_classify_and_not_by_eqs
         pair = Pair(planar_row, planar_data, CPU)
         latent, none = pair.draw_latent(), pair.prior(0)
         data, samples = pair.examples(), pair.sampled(latent)
-        energy, _, _ = pair.energy_gradient(pair.energy.flat, samples, samples[:, :0], data, torch.tensor(0.1))
+        energy, _, _ = pair.energy_gradient(pair.energy.flat, samples, samples[:, :0], data, torch.tensor(0.1), WHOLE)
         generator, _, _ = pair.generator_gradient(pair.generator.flat, pair.energy.flat, latent, none)
         gradients.append((energy, generator))
     same = [torch.allclose(*pairs, rtol=1e-4, atol=1e-5) for pairs in zip(*gradients, strict=True)]

@@ -29,6 +29,7 @@ class Training(Protocol):
     def draw_latent(self) -> Tensor: ...
     def sampled(self, latent: Tensor) -> Tensor: ...
     def telling(self) -> Tensor: ...
+    def power(self) -> Tensor: ...
     def energies(self, x: Tensor) -> Tensor: ...
     def slope(self, x: Tensor) -> Tensor: ...
     def normal(self, n: int) -> Tensor: ...
@@ -46,7 +47,12 @@ def from_blurred_generator(pair: Training, row: dict[str, Any]) -> Tensor:
     """x- = G(z) + spread · ε, of the first batch of those whose blurred density they are weighted by; ours."""
     pair.pool = pair.telling()
     centres = pair.pool[:, : pair.row["schedule"]["batch"]]
-    return centres + row["spread"] * pair.normal(centres.shape[1])
+    return centres + spread_at(pair.power(), row) * pair.normal(centres.shape[1])
+
+
+def spread_at(power: Tensor, row: dict[str, Any]) -> Tensor:
+    """The noise's standard deviation while weights have that power: along a geometric line from a tenth of `spread`."""
+    return row["spread"] * 0.1 ** (1 - power)
 
 
 def from_generator_and_splices(pair: Training, row: dict[str, Any]) -> Tensor:
@@ -94,33 +100,37 @@ def from_quadrature(pair: Training, row: dict[str, Any]) -> Tensor:
     return nodes.gather(1, chosen.unsqueeze(2).expand(-1, -1, nodes.shape[2]))
 
 
-def sample_weights(energies: Tensor, samples: Tensor, pool: Tensor, row: dict[str, Any]) -> Tensor | None:
+def sample_weights(
+    energies: Tensor, samples: Tensor, pool: Tensor, power: Tensor, row: dict[str, Any]
+) -> Tensor | None:
     """What each x- counts for in the negative phase, adding up to 1 a seed, or None for all alike, as Eq. 12 has it.
 
     exp(-E(x)) over the density that x- is drawn from makes the negative phase an expectation under P_Θ, as in Eq. 7:
     what the proposal draws too often or too seldom no longer misleads the energy. E(x-) and x-, (S, N) and
-    (S, N, *shape), and `pool`, (S, M, *shape), the samples that tell the density -> (S, N).
+    (S, N, *shape), `pool`, (S, M, *shape), the samples that tell the density, and what power blurred samples' weights
+    have, () -> (S, N).
     """
     if row["kind"] == "blurred":
-        return blurred_weights(energies, samples, pool, row)
+        return blurred_weights(energies, samples, pool, power, row)
     return importance_weights(energies, samples, pool, row["importance"]) if row.get("importance") else None
 
 
-def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, row: dict[str, Any]) -> Tensor:
-    """exp(-E(x)) / q(x) at blurred samples: (S, N), (S, N, *shape), (S, M, *shape) -> (S, N).
+def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, power: Tensor, row: dict[str, Any]) -> Tensor:
+    """(exp(-E(x)) / q(x))^power at blurred samples: (S, N), (S, N, *shape), (S, M, *shape), () -> (S, N).
 
     q is the mean of N(centre, spread²) over all `centres`, the mixture that x- are drawn from, for their own centres
     are among them and as likely as any: 1/q is right on average, and less noisy than what a few neighbours tell.
-    Blurred samples also reach where the generator has none and E is low by mistake.
+    Blurred samples also reach where the generator has none and E is low by mistake. A power of 0 is Eq. 12, 1 is Eq. 7.
     """
+    spread = spread_at(power, row)
     middle = centres.flatten(2).mean(1, keepdim=True)
-    x, c = (samples.flatten(2) - middle) / row["spread"], (centres.flatten(2) - middle) / row["spread"]
+    x, c = (samples.flatten(2) - middle) / spread, (centres.flatten(2) - middle) / spread
     # x'c - ½ c'c - ½ x'x as one product. No sample is farther from its own centre than its noise: nothing underflows.
     of_x, of_c = -0.5 * x.square().sum(2, keepdim=True), -0.5 * c.square().sum(2, keepdim=True)
     exponents = torch.cat([x, torch.ones_like(of_x), of_x], 2) @ torch.cat([c, of_c, torch.ones_like(of_c)], 2).mT
     # Below -80 exp comes near numbers that a processor takes a hundred times longer for.
     log_density = exponents.clamp_min(-80.0).exp().sum(2).log()
-    return cut_off(-energies - log_density, row["largest"])
+    return cut_off(power * (-energies - log_density), row["largest"])
 
 
 def importance_weights(energies: Tensor, samples: Tensor, others: Tensor, row: dict[str, Any]) -> Tensor:

@@ -100,7 +100,7 @@ class Pair:
             return
         self.generator_gradient = fast(self.generator_gradient, ["generator", "energy"], latent, more)
         pool = zeros(self.weighted_among, *self.shape)
-        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, pool, data, weight)
+        self.energy_gradient = fast(self.energy_gradient, ["energy"], negatives, pool, data, weight, self.power())
         if self.row["negative"]["kind"] in ("langevin", "persistent"):
             self.energy_slope = fast(self.energy_slope, ["energy"], data)
         elif self.row["negative"]["kind"] != "quadrature":
@@ -232,11 +232,11 @@ class Pair:
         return gradient(loss, parameters), energies.detach().mean(1), entropy.detach()
 
     def energy_gradient(
-        self, energy: Tensor, negatives: Tensor, pool: Tensor, data: Tensor, penalty: Tensor
+        self, energy: Tensor, negatives: Tensor, pool: Tensor, data: Tensor, penalty: Tensor, power: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 12's gradient, with E(x+) and E(x-).
 
-        Weights (S, P), x-, the samples that tell its density, x+ and the penalty's weight
+        Weights (S, P), x-, the samples that tell its density, x+, the penalty's weight and the power of weights
         -> (S, P), (S,), (S,).
         """
         parameters = self.energy.split(energy)
@@ -244,7 +244,7 @@ class Pair:
         x = torch.cat([data, negatives], 1).requires_grad_(penalised)
         energies = self.energy(x, parameters)
         row, n = self.row["negative"], data.shape[1]
-        weights = sample_weights(energies[:, n:].detach(), negatives, pool, row)
+        weights = sample_weights(energies[:, n:].detach(), negatives, pool, power, row)
         beyond = x.shape[1] - outliers(row, n)
         of_data, of_samples, of_outliers = (energies + self.row["objective"]["offset"]).tensor_split([n, beyond], 1)
         loss = self.objective.energy_loss(of_data, of_samples, weights)
@@ -304,7 +304,7 @@ class Pair:
         data = self.examples()
         negatives = NEGATIVES[self.row["negative"]["kind"]](self, self.row["negative"])
         weight = self.number(self.penalty())
-        step, *energies = self.energy_gradient(self.energy.flat, negatives, self.pool, data, weight)
+        step, *energies = self.energy_gradient(self.energy.flat, negatives, self.pool, data, weight, self.power())
         self.descend("energy", step)
         return energies[0], energies[1]
 
@@ -312,6 +312,11 @@ class Pair:
         """The penalty's weight at this step: from `penalty` to `penalty_end` along a geometric line."""
         first, last = self.row["objective"]["penalty"], self.row["objective"]["penalty_end"]
         return first * (last / first) ** (self.step / self.row["schedule"]["steps"]) if first else 0.0
+
+    def power(self) -> Tensor:
+        """The power of blurred samples' weights at this step: along a line to 1 where they rise, else 1."""
+        rounds = self.row["negative"].get("rise", 0.0) * self.row["schedule"]["steps"]
+        return self.number(min(self.step / rounds, 1.0) if rounds else 1.0)
 
     def descend(self, net: str, step: Tensor) -> None:
         """One optimiser step on one net's weights alone, down the gradient `step` (S, P), averaged over processes."""
