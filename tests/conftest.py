@@ -22,6 +22,7 @@ from ddgm.progress import log
 ROOT = Path(__file__).parents[1]
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # several times as fast as the other
 PARAMETERS = yaml.load((ROOT / "params.yaml").read_text(), LOADER)
+WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
 # Tests compare numbers to the last bit: one thread, whatever machine they run on.
 torch.set_num_threads(1)
 # A shell starts its background jobs deaf to Ctrl-C, and whatever the tests start would inherit that.

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import WHOLE
 from ddgm.errors import UserError
 from ddgm.experiment import load, load_snapshots
-from ddgm.negative_phase import NEGATIVES, importance_weights, spread_at
+from ddgm.negative_phase import NEGATIVES, blurred_weights, importance_weights, spread_at
 from ddgm.objectives.outliers import EDGE
 from ddgm.pair import Pair
 from ddgm.training import Run, moments, train
-
-WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -208,8 +207,7 @@ def test_where_weights_rise_training_begins_as_eq_12_has_it_and_ends_as_eq_7_has
         spreads.append(float(spread_at(pair.power(), planar_row["negative"])))
         pair.round()
     assert powers == [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
-    assert spreads == pytest.approx([0.1 * 0.1 ** (1 - power) for power in powers])
-    assert spreads[0] == pytest.approx(0.01) and spreads[-1] == pytest.approx(0.1)
+    assert spreads == pytest.approx([0.01, 0.01 * 10**0.25, 0.01 * 10**0.5, 0.01 * 10**0.75, *[0.1] * 4])
     data, x, nothing = pair.examples(), negatives(pair), torch.tensor(0.0)
 
     def step(power):
@@ -220,6 +218,34 @@ def test_where_weights_rise_training_begins_as_eq_12_has_it_and_ends_as_eq_7_has
     wanted, _, _ = equal.energy_gradient(equal.energy.flat, x, x[:, :0], data, nothing, WHOLE)
     torch.testing.assert_close(step(0.0), wanted)
     assert (step(1.0) - wanted).norm() > 0.01 * wanted.norm()
+
+
+def test_while_weights_rise_samples_have_the_noise_that_their_density_is_told_with(planar_row, planar_data):
+    """Halfway noise of 0.1 is 0.0316: x- have that, and their weights are as the definition has them with it."""
+    planar_row["negative"] = {**KINDS["blurred"], "largest": 1e9, "rise": 1.0}
+    planar_row["schedule"]["steps"] = 8
+    pair = Pair(planar_row, planar_data, CPU)
+    for _ in range(4):
+        pair.round()
+    alike = Pair(planar_row, planar_data, CPU)
+    alike.restore(pair.state())
+    x, centres = negatives(pair), alike.telling()
+    torch.testing.assert_close(x, centres[:, :32] + 0.1**1.5 * alike.normal(32))
+    energies = torch.randn(x.shape[:2])
+    away = (x.double().unsqueeze(2) - centres.double().unsqueeze(1)).square().sum(3)
+    exact = torch.softmax(0.5 * (-energies - torch.logsumexp(-0.5 * away / 0.1**3, 2)), 1)
+    weights = blurred_weights(energies, x, centres, pair.power(), planar_row["negative"])
+    torch.testing.assert_close(weights.double(), exact, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_samples_that_have_run_off_have_weights_all_the_same(power):
+    torch.manual_seed(0)
+    row = {**KINDS["blurred"], "spread": 0.01}
+    centres = 1000 * torch.randn(2, 64, 2)
+    x = centres[:, :32] + spread_at(torch.tensor(power), row) * torch.randn(2, 32, 2)
+    weights = blurred_weights(torch.zeros(2, 32), x, centres, torch.tensor(power), row)
+    assert torch.isfinite(weights).all() and torch.allclose(weights.sum(1), torch.ones(2))
 
 
 def test_the_samples_that_tell_a_density_are_fresh_ones_a_batch_at_a_time(planar_row, planar_data):

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
+from conftest import WHOLE
 from ddgm.energy import build_energy
 from ddgm.negative_phase import blurred_weights, importance_weights, langevin
 from ddgm.objectives import classifier, dual, gan
 from ddgm.objectives.penalty import slopes_of, squared_norm
-
-WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
 
 ROW = {
     "kind": "deep", "features": "dense", "hidden": [16, 8], "activation": "elu", "bound": "tanh", "noise": 0.0,

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import WHOLE
 from ddgm.objectives.outliers import half_planes, noised, outlier_loss, outliers, spliced, turned
 from ddgm.pair import Pair, gradient
-
-WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
 
 CPU = torch.device("cpu")
 

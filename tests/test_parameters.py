@@ -334,6 +334,10 @@ MISTAKES = {
         ),
         "experiments.mnist.negative.kind is 'blurred', which is for points: allowed are generator, spliced, noised",
     ),
+    "weights that rise for longer than the training": (
+        edit("experiments.four_spin_outputs_weighted.negative.rise", 1.5),
+        "experiments.four_spin_outputs_weighted.negative.rise is 1.5, and must be",
+    ),
     "blurred samples of two processes": (
         edit("experiments.four_spin_blurred.devices", 2),
         "experiments.four_spin_blurred.negative is not shared by processes, and is for one, not 2: write devices: 1",

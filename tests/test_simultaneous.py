@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 
+from conftest import WHOLE
 from ddgm.objectives.penalty import slopes_of, squared_norm
 from ddgm.pair import Pair
-
-WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
 
 CPU = torch.device("cpu")
 

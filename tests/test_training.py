@@ -20,7 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ddgm
-from conftest import wait_for
+from conftest import WHOLE, wait_for
 from ddgm import checkpoint, provenance
 from ddgm.compiled import compiled
 from ddgm.entropy import Draw, gaussian_entropy, nearest_neighbour
@@ -32,8 +32,6 @@ from ddgm.pair import Pair, clip_scale
 from ddgm.pair import gradient as gradient_of
 from ddgm.replayed import replayed
 from ddgm.training import Run, choose_arithmetic, train
-
-WHOLE = torch.tensor(1.0)  # the power of weights that do not rise
 
 CPU = torch.device("cpu")
 
@@ -237,21 +235,23 @@ def test_compiled_gradients_of_several_batches_and_of_blurred_samples_are_those_
     planar_row, planar_data, monkeypatch
 ):
     """At the same weights: two samples that lie close push each other far, and a round would make more of rounding."""
-    planar_row["negative"] = {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0, "rise": 0.5}
+    planar_row["negative"] = {"kind": "blurred", "spread": 0.1, "references": 64, "largest": 5.0, "rise": 1.0}
+    planar_row["schedule"]["steps"] = 2
     planar_row["entropy"].update(neighbours=[2, 3], references=64)
     plain = Pair(planar_row, planar_data, CPU)
     monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", 0)
     quick = Pair(planar_row, planar_data, CPU)
     assert not isinstance(quick.generator_gradient, MethodType)
-    for _ in range(3):
+    for power in (0.0, 0.5, 1.0):
         nets = plain.generator.flat, plain.energy.flat
         latent, more = plain.draw_latent(), plain.more_latent()
         found, wanted = (pair.generator_gradient(*nets, latent, more)[0] for pair in (quick, plain))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
         x, data, penalty = from_blurred_generator(plain, planar_row["negative"]), plain.examples(), torch.tensor(1e-3)
-        power = plain.power()
+        assert plain.power() == power
         found, wanted = (
-            pair.energy_gradient(plain.energy.flat, x, plain.pool, data, penalty, power)[0] for pair in (quick, plain)
+            pair.energy_gradient(plain.energy.flat, x, plain.pool, data, penalty, plain.power())[0]
+            for pair in (quick, plain)
         )
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         plain.round()
@@ -897,8 +897,8 @@ def test_a_round_on_a_gpu_waits_for_nothing(kind, image_row, image_data):
 @pytest.mark.parametrize(
     "experiment",
     [
-        "planar", "four_spin_langevin", "four_spin_blurred", "digit", "mnist_spliced", "image", "image_simultaneous",
-        "image_bfloat16",
+        "planar", "four_spin_langevin", "four_spin_blurred", "four_spin_outputs_weighted", "digit", "mnist_spliced",
+        "image", "image_simultaneous", "image_bfloat16",
     ],
 )  # fmt: skip
 def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(
@@ -912,7 +912,8 @@ def test_graphs_on_a_gpu_compute_what_the_operations_one_by_one_do(
     row["precision"] = "bfloat16" if experiment.endswith("bfloat16") else "float32"
     if experiment == "image_simultaneous":
         row["schedule"]["kind"] = "simultaneous"
-    row["schedule"]["batch"] = 16
+    # Few steps, so that what changes along a training (penalty, power of weights, rates) changes here.
+    row["schedule"].update(batch=16, steps=8)
     monkeypatch.setattr("ddgm.pair.WORTH_COMPILING", worth)
     choose_arithmetic({**row, "deterministic": True})
     try:

@@ -44,14 +44,14 @@ def from_generator(pair: Training, row: dict[str, Any]) -> Tensor:
 
 
 def from_blurred_generator(pair: Training, row: dict[str, Any]) -> Tensor:
-    """x- = G(z) + spread · ε, of the first batch of those whose blurred density they are weighted by; ours."""
+    """x- = G(z) + noise, of the first batch of those whose blurred density they are weighted by; ours."""
     pair.pool = pair.telling()
     centres = pair.pool[:, : pair.row["schedule"]["batch"]]
     return centres + spread_at(pair.power(), row) * pair.normal(centres.shape[1])
 
 
 def spread_at(power: Tensor, row: dict[str, Any]) -> Tensor:
-    """The noise's standard deviation while weights have that power: along a geometric line from a tenth of `spread`."""
+    """The noise's standard deviation at a power of the weights: on a geometric line from a tenth of `spread` to all."""
     return row["spread"] * 0.1 ** (1 - power)
 
 
@@ -120,16 +120,15 @@ def blurred_weights(energies: Tensor, samples: Tensor, centres: Tensor, power: T
 
     q is the mean of N(centre, spread²) over all `centres`, the mixture that x- are drawn from, for their own centres
     are among them and as likely as any: 1/q is right on average, and less noisy than what a few neighbours tell.
-    Blurred samples also reach where the generator has none and E is low by mistake. A power of 0 is Eq. 12, 1 is Eq. 7.
+    Blurred samples also reach where the generator has none and E is low by mistake. Weights to a power are tempered: 0
+    is Eq. 12, 1 is Eq. 7.
     """
-    spread = spread_at(power, row)
-    middle = centres.flatten(2).mean(1, keepdim=True)
-    x, c = (samples.flatten(2) - middle) / spread, (centres.flatten(2) - middle) / spread
-    # x'c - ½ c'c - ½ x'x as one product. No sample is farther from its own centre than its noise: nothing underflows.
-    of_x, of_c = -0.5 * x.square().sum(2, keepdim=True), -0.5 * c.square().sum(2, keepdim=True)
-    exponents = torch.cat([x, torch.ones_like(of_x), of_x], 2) @ torch.cat([c, of_c, torch.ones_like(of_c)], 2).mT
-    # Below -80 exp comes near numbers that a processor takes a hundred times longer for.
-    log_density = exponents.clamp_min(-80.0).exp().sum(2).log()
+    x, c = samples.flatten(2), centres.flatten(2)
+    # One by one, for a product of matrices would round narrow noise away: a program adds them up as it goes.
+    away = ((x.unsqueeze(2) - c.unsqueeze(1)) / spread_at(power, row)).square().sum(3)
+    # Below -80 exp comes near numbers that a processor takes a hundred times longer for. Each x- has its own centre a
+    # few standard deviations off, so that the sum is far above that.
+    log_density = (-0.5 * away).clamp_min(-80.0).exp().sum(2).log()
     return cut_off(power * (-energies - log_density), row["largest"])
 
 

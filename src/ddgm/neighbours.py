@@ -1,7 +1,7 @@
 """Nearest neighbours of samples, by whose distances a density is told.
 
-Points on a line, in the plane or in space are searched by a tree on a CPU, at a third of the time for 256 points and a
-tenth for 2,048; all else by all distances.
+Points on a line, in the plane or in space are searched by a tree on a CPU, in half of the time for 256 points and an
+eighth for 2,048; all else by all distances.
 """
 
 import numpy as np
