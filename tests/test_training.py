@@ -249,10 +249,8 @@ def test_compiled_gradients_of_several_batches_and_of_blurred_samples_are_those_
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
         x, data, penalty = from_blurred_generator(plain, planar_row["negative"]), plain.examples(), torch.tensor(1e-3)
         assert plain.power() == power
-        found, wanted = (
-            pair.energy_gradient(plain.energy.flat, x, plain.pool, data, penalty, plain.power())[0]
-            for pair in (quick, plain)
-        )
+        given = plain.energy.flat, x, plain.pool, data, penalty, plain.power()
+        found, wanted = (pair.energy_gradient(*given)[0] for pair in (quick, plain))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         plain.round()
 

@@ -51,8 +51,8 @@ GLANCE = [
         ["samples_follow_energy", "energy_fits_data"],
         "The samples come about as close to the data as a GAN's; the energy ends {four_spin[kl_data_model]:.2f} and "
         "{two_spiral[kl_data_model]:.2f} nats from the data, no closer than a bare Gaussian; with Eq. 15 on the "
-        "outputs too {four_spin_outputs[kl_data_model]:.2f} and {two_spiral_outputs[kl_data_model]:.2f}, and with weights "
-        "of ours on the samples {four_spin_outputs_weighted[kl_data_model]:.2f} and "
+        "outputs too {four_spin_outputs[kl_data_model]:.2f} and {two_spiral_outputs[kl_data_model]:.2f}, and with "
+        "noise and weights of ours on the samples {four_spin_outputs_weighted[kl_data_model]:.2f} and "
         "{two_spiral_outputs_weighted[kl_data_model]:.2f}. By "
         "[a recipe of ours](docs/method.md#what-is-ours-and-not-the-papers) it ends "
         "{four_spin_neighbour[kl_data_model]:.2f} and {two_spiral_neighbour[kl_data_model]:.2f} nats from them, by its "
