@@ -1,7 +1,10 @@
-"""How much memory there is, by the files in which Linux says it: of the machine, and of the job's control groups."""
+"""Memory by the files in which Linux says how much there is, of the machine and of the job, and what is kept."""
 
 import math
+import platform
+import resource
 
+import numpy as np
 import pytest
 import torch
 
@@ -69,3 +72,19 @@ def test_a_job_above_its_limit_has_nothing(machine):
 @pytest.mark.skipif(not memory.GROUPS.exists(), reason="control groups are Linux's")
 def test_this_process_has_memory_left():
     assert memory.free_bytes(CPU) > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library gives memory back as it likes")
+def test_a_step_that_makes_the_same_arrays_anew_asks_for_no_memory():
+    memory.keep_freed()
+
+    def step() -> None:
+        arrays = [np.ones(2**20) for _ in range(16)]  # 8 MB each, and 128 in all
+        del arrays
+
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    pages = 5 * 16 * 8 * 2**20 / resource.getpagesize()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 0.01 * pages

@@ -17,7 +17,7 @@ def by_definition(points, pool, numbers):
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 10])
 def test_they_are_those_that_the_definition_finds(dimensions):
     torch.manual_seed(0)
-    pool = torch.randn(3, 300, dimensions)
+    pool = torch.randn(3, 600, dimensions)
     found = neighbours(pool[:, :40], pool, [0, 2, 5])
     assert torch.equal(found, by_definition(pool[:, :40], pool, [0, 2, 5]))
     assert torch.equal(found[:, :, 0], torch.arange(40).expand(3, -1)), "a point in the pool is its own neighbour 0"
@@ -32,35 +32,40 @@ def test_a_compiled_program_finds_the_same():
     from ddgm.compiled import compiled
 
     torch.manual_seed(0)
-    x, y = torch.randn(2, 64, 2), torch.randn(2, 64, 2)
+    x, y = torch.randn(2, 512, 2), torch.randn(2, 512, 2)
     program = compiled(lambda points: log_distances(points, points, [1, 3]).mean((1, 2)), x)
     torch.testing.assert_close(program(y), log_distances(y, y, [1, 3]).mean((1, 2)))
 
 
 def test_the_gradient_is_that_of_all_distances():
     torch.manual_seed(0)
-    x = torch.randn(2, 50, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 512, 2, dtype=torch.float64, requires_grad=True)
     (ours,) = torch.autograd.grad(log_distances(x, x, [3]).sum(), x)
     # No gradient of a point's distance to itself, which is 0 whatever it does.
-    apart = (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(3) + torch.eye(50) * 1e-30
+    apart = (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(3) + torch.eye(512) * 1e-30
     (all_distances,) = torch.autograd.grad(0.5 * apart.sort(2).values[:, :, 3].log().sum(), x)
     torch.testing.assert_close(ours, all_distances)
 
 
-def test_points_in_one_place_are_a_millionth_apart():
-    assert log_distances(torch.ones(1, 8, 2), torch.ones(1, 8, 2), [3]).exp().allclose(torch.tensor(1e-6))
+@pytest.mark.parametrize("points", [8, search.MANY])
+def test_points_in_one_place_are_a_millionth_apart(points):
+    x = torch.ones(1, points, 2)
+    assert log_distances(x, x, [3]).exp().allclose(torch.tensor(1e-6))
 
 
-def test_points_that_are_no_numbers_stop_no_search():
+@pytest.mark.parametrize("points", [8, search.MANY])
+def test_points_that_are_no_numbers_stop_no_search(points):
     """A training that has run off is to be stopped by what watches it, which says why."""
-    x = torch.full((1, 8, 2), math.nan)
+    x = torch.full((1, points, 2), math.nan)
     assert log_distances(x, x, [2]).isnan().all()
-    assert neighbours(torch.full((1, 8, 2), math.inf), torch.full((1, 8, 2), math.inf), [2]).max() < 8
+    x = torch.full((1, points, 2), math.inf)
+    assert neighbours(x, x, [2]).max() < points
 
 
-def test_few_dimensions_are_searched_by_trees_and_many_are_not(monkeypatch):
+def test_trees_search_many_points_of_few_dimensions(monkeypatch):
     searched = []
-    monkeypatch.setattr(search, "by_trees", lambda points, pool, numbers: searched.append(points.shape[2]))
-    for dimensions in (2, 3, 4, 784):
-        search.neighbours(torch.randn(1, 9, dimensions), torch.randn(1, 9, dimensions), [1])
-    assert searched == [2, 3]
+    monkeypatch.setattr(search, "by_trees", lambda points, pool, numbers: searched.append(tuple(pool.shape[1:])))
+    for points in (256, 512):
+        for dimensions in (2, 3, 4, 784):
+            search.neighbours(torch.randn(1, 9, dimensions), torch.randn(1, points, dimensions), [1])
+    assert searched == [(512, 2), (512, 3)]

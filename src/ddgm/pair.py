@@ -19,6 +19,7 @@ from ddgm.entropy import ENTROPIES, Draw
 from ddgm.examples import Examples, Streamed, open_examples
 from ddgm.experiment import build, build_ensembles, scale_pixels
 from ddgm.generator import fix_statistics, prior
+from ddgm.memory import keep_freed
 from ddgm.negative_phase import NEGATIVES, sample_weights
 from ddgm.objectives.outliers import outlier_loss, outliers
 from ddgm.objectives.penalty import slopes_of, squared_norm
@@ -42,6 +43,8 @@ class Pair:
 
     def __init__(self, row: dict[str, Any], data: NDArray[Any] | Tensor, device: torch.device) -> None:
         self.row, self.device = row, device
+        if device.type == "cpu":
+            keep_freed()
         data = np.asarray(data)
         self.objective = importlib.import_module(f"ddgm.objectives.{row['objective']['kind']}")
         shape = tuple(data.shape[1:])
