@@ -20,10 +20,11 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, LARGEST_PAGES = -1, -3, 2**25
 
 
 def keep_freed() -> None:
-    """Let the memory of arrays up to 32 MB stay with the process when they are freed.
+    """Let this process, from now on, keep the memory of arrays up to 32 MB when they are freed.
 
-    Every step makes the same arrays anew: given back and asked for again, in pages that the kernel must empty, they
-    take up to a fifth of a step. Where the C library is not glibc, nothing changes.
+    Every step makes the same arrays anew; given back and asked for again, in pages that the kernel must empty, they
+    cost `four_spin_neighbour` a tenth of its steps on one thread and a sixth on two. What the process has had at most
+    it then holds to its end. Nothing changes where the C library has no mallopt.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(TRIM_THRESHOLD, 2**31 - 1)

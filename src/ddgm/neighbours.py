@@ -1,7 +1,7 @@
 """Nearest neighbours of samples, by whose distances a density is told.
 
-Many points on a line, in the plane or in space are searched by a tree on a CPU, in half of the time for 512 points and
-an eighth for 2,048; all else by all distances.
+Many points on a line, in the plane or in space are searched by a tree on a CPU, on one thread in half of the time for
+512 points and an eighth for 2,048; all else by all distances.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-# Dimensions at most, and points at least, for which a tree finds neighbours sooner; of 256 points it does on one thread
-# by little, and all distances do on two, by half.
+# Dimensions at most, and points of a pool at least, for which a tree finds neighbours sooner. Among 256 points it is a
+# little sooner on one thread, and all distances take half of its time on two.
 FEW, MANY = 3, 512
 
 
