@@ -169,11 +169,7 @@ def refuse_what_it_does_not_train(row: dict[str, Any]) -> None:
 def follow(loop: PlainLoop, pair: Any, index: int) -> None:
     """Put the loop where seed `index` of the pair is: weights and the optimiser's moments."""
     for net, ensemble in pair.nets():
-        moments = {
-            name: ensemble.weights(index, value)
-            for name, value in pair.optimisers[net].state[ensemble.flat].items()
-            if value.shape == ensemble.flat.shape
-        }
+        moments = {name: ensemble.weights(index, value) for name, value in pair.optimisers[net].moments.items()}
         getattr(loop, net).load_state_dict(ensemble.weights(index))
         for name, weight in getattr(loop, net).named_parameters():
             for moment, values in moments.items():

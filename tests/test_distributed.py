@@ -116,7 +116,7 @@ def newest_state(folder):
     """Its step, weights, what the optimisers hold, and the history."""
     path = max(folder.glob("[0-9]*.pt"))
     state = torch.load(path, weights_only=True)["state"]
-    sums = [value for kept in state["pair"]["optimisers"].values() for value in kept["state"][0].values()]
+    sums = [value for kept in state["pair"]["optimisers"].values() for value in kept.values()]
     return int(path.stem), [*state["pair"]["weights"].values(), *sums], state["history"]
 
 

@@ -294,7 +294,7 @@ def test_rates_fall_with_the_power_of_what_is_left_of_the_training(planar_row, p
     pair, rates = Pair(planar_row, planar_data, CPU), []
     for _ in range(4):
         pair.round()
-        rates.append([pair.optimisers[net].param_groups[0]["lr"] for net in ("energy", "generator")])
+        rates.append([pair.optimisers[net].rate for net in ("energy", "generator")])
     expected = [[0.01 * (1 - step / 4) ** 2, 0.02] for step in range(4)]
     np.testing.assert_allclose(rates, expected)
 

@@ -721,6 +721,14 @@ def test_a_state_of_another_making_says_what_goes_on_with_it(key, advice, tmp_pa
         checkpoint.load(tmp_path, about("cpu"))
 
 
+def test_a_state_of_another_version_is_refused_by_name_and_what_to_do_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+    checkpoint.save(tmp_path, 1, {}, {}, 2)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"000000001\.pt was made by another version of this program.*--restart"):
+        checkpoint.load(tmp_path, {})
+
+
 def test_a_damaged_state_is_refused_in_one_sentence(planar_row, planar_data, tmp_path):
     (tmp_path / "state" / "x").mkdir(parents=True)
     (tmp_path / "state" / "x" / "000000007.pt").write_bytes(b"not a checkpoint")

@@ -19,6 +19,8 @@ from ddgm.progress import log
 from ddgm.row import untitled
 from ddgm.whole_file import whole_file
 
+FORMAT = 2  # of what a state holds: one of another is of another version of this program
+
 
 def save(folder: Path, step: int, parameters: dict[str, Any], state: dict[str, Any], kept: int) -> None:
     """Write `state` (tensors, numbers, lists, dictionaries) as that of `step`, with the parameters it belongs to.
@@ -27,7 +29,7 @@ def save(folder: Path, step: int, parameters: dict[str, Any], state: dict[str, A
     """
     # By way of memory: torch.save itself reports a full disk as a RuntimeError without a reason.
     content = io.BytesIO()
-    torch.save({"parameters": parameters, "state": state}, content)
+    torch.save({"format": FORMAT, "parameters": parameters, "state": state}, content)
     with whole_file(folder / f"{step:09d}.pt") as temporary:
         temporary.write_bytes(content.getbuffer())
     states = _states(folder)
@@ -54,8 +56,8 @@ def remove(folder: Path) -> None:
 def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The newest state that can be read, or None where there is none.
 
-    Raises UserError if it was made with other parameters, or if there are states and none can be read; OSError, or
-    RuntimeError for too little memory, where that is no fault of the file's.
+    Raises UserError if it was made with other parameters or by another version, or if there are states and none can be
+    read; OSError, or RuntimeError for too little memory, where that is no fault of the file's.
     """
     broken = None
     for path in _states(folder):
@@ -77,6 +79,11 @@ def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
             raise UserError(
                 f"{path} was made with {key} = {old}, and now it is {new}: "
                 f"{back.get(key, 'write the old value back')} to go on with it, "
+                f"or delete {folder} (or write --restart) to start again"
+            )
+        if saved.get("format") != FORMAT:
+            raise UserError(
+                f"{path} was made by another version of this program, and holds other things: go on with that version, "
                 f"or delete {folder} (or write --restart) to start again"
             )
         return saved["state"]

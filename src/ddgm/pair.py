@@ -23,6 +23,7 @@ from ddgm.memory import keep_freed
 from ddgm.negative_phase import NEGATIVES, sample_weights
 from ddgm.objectives.outliers import outlier_loss, outliers
 from ddgm.objectives.penalty import slopes_of, squared_norm
+from ddgm.optimisers import Optimiser
 from ddgm.replayed import replayed
 
 # Compilation takes half a minute, at most once a machine and shape: trainings with less to do than so many updates of
@@ -50,10 +51,7 @@ class Pair:
         shape = tuple(data.shape[1:])
         energy, generator = build_ensembles(row, shape, row["seeds"])
         self.energy, self.generator = energy.to(device), generator.to(device)
-        self.optimisers = {
-            "energy": optimiser(row["optimiser"], "energy", self.energy),
-            "generator": optimiser(row["optimiser"], "generator", self.generator),
-        }
+        self.optimisers = {net: Optimiser(row["optimiser"], net, ensemble.flat) for net, ensemble in self.nets()}
         self.averages = {net: ensemble.flat.clone() for net, ensemble in self.nets() if row["average"][net] > 0}
         # One stream a seed, so that a seed draws the same whichever seeds train beside it.
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in row["seeds"]]
@@ -145,7 +143,8 @@ class Pair:
 
     def more_latent(self) -> Tensor:
         """z of the entropy's references, a batch at a time: processes have their parts of each. (S, M, latent)."""
-        return torch.cat([self.prior(0), *self.batches(self.references)], 1)
+        none = torch.zeros(len(self.row["seeds"]), 0, self.row["generator"]["latent"], device=self.device)
+        return torch.cat([none, *self.batches(self.references)], 1)
 
     def batches(self, n: int) -> Iterator[Tensor]:
         """z of n samples, a multiple of the batch, each batch when it is asked for."""
@@ -325,8 +324,7 @@ class Pair:
         """One optimiser step on one net's weights alone, down the gradient `step` (S, P), averaged over processes."""
         step = distributed.average_gradient(step)
         weights, clip = dict(self.nets())[net].flat, self.row["optimiser"]["clip"]
-        weights.grad = step * clip_scale(step, clip).unsqueeze(1) if clip else step
-        self.optimisers[net].step()
+        self.optimisers[net].step(step * clip_scale(step, clip).unsqueeze(1) if clip else step)
         if net in self.averages:
             self.averages[net].lerp_(weights, 1 - self.row["average"][net])
 
@@ -337,9 +335,9 @@ class Pair:
         """
         schedule = self.row["schedule"]
         left = 1 - self.step / schedule["steps"]
-        for net, optimiser_ in self.optimisers.items():
+        for net, optimiser in self.optimisers.items():
             row = self.row["optimiser"]
-            optimiser_.param_groups[0]["lr"] = row[f"{net}_rate"] * left ** row[f"{net}_decay"]
+            optimiser.rate = row[f"{net}_rate"] * left ** row[f"{net}_decay"]
         if schedule["kind"] == "simultaneous":
             energy_data, energy_samples, entropy = self.update_both()
         else:
@@ -384,7 +382,7 @@ class Pair:
         return {
             "step": self.step,
             "weights": {net: ensemble.flat for net, ensemble in self.nets()},
-            "optimisers": {net: optimiser_.state_dict() for net, optimiser_ in self.optimisers.items()},
+            "optimisers": {net: optimiser.state() for net, optimiser in self.optimisers.items()},
             "averages": self.averages,
             "chains": self.chains,
             "streams": [stream.get_state() for stream in self.streams],
@@ -398,7 +396,7 @@ class Pair:
         self.step = state["step"]
         for net, ensemble in self.nets():
             ensemble.flat.copy_(state["weights"][net])
-            self.optimisers[net].load_state_dict(state["optimisers"][net])
+            self.optimisers[net].restore(state["optimisers"][net])
         for net, average in state["averages"].items():
             self.averages[net].copy_(average)
         self.chains = None if state["chains"] is None else state["chains"].to(self.device)
@@ -436,19 +434,6 @@ class Pair:
         stream = torch.Generator(self.device).manual_seed(seed)
         fix_statistics(generator.to(self.device), self.row["schedule"]["batch"], stream)
         return generator.state_dict()
-
-
-def optimiser(row: dict[str, Any], net: str, ensemble: Ensemble) -> torch.optim.Optimizer:
-    """Adagrad (section 4) or Adam on one net; weight decay is the lab's L2, on the energy only."""
-    decay = row["weight_decay"] if net == "energy" else 0.0
-    weights, rate = [ensemble.flat], row[f"{net}_rate"]
-    if row["kind"] == "adagrad":
-        # The lab has eps inside the root. A sum of squares that starts at eps, and no eps outside, is the same.
-        sums = {"initial_accumulator_value": row["eps"], "eps": 0.0}
-        # PyTorch has a fused one for the CPU alone, and elsewhere chooses the next best.
-        fused = True if ensemble.flat.device.type == "cpu" else None
-        return torch.optim.Adagrad(weights, rate, **sums, weight_decay=decay, fused=fused)
-    return torch.optim.Adam(weights, rate, (row["beta1"], row["beta2"]), row["eps"], weight_decay=decay, fused=True)
 
 
 def gradient(loss: Tensor, parameters: Parameters) -> Tensor:
