@@ -10,6 +10,7 @@ from ddgm.experiment import load, load_snapshots
 from ddgm.negative_phase import NEGATIVES, blurred_weights, importance_weights, spread_at
 from ddgm.objectives.outliers import EDGE
 from ddgm.pair import Pair
+from ddgm.row import untitled
 from ddgm.training import Run, moments, train
 
 CPU = torch.device("cpu")
@@ -355,7 +356,7 @@ def test_a_resumed_training_keeps_the_same_snapshots(row, array, tmp_path):
     row["schedule"].update(steps=12, snapshots=4)
     train("x", row, array, tmp_path / "whole", tmp_path / "state" / "whole")
     train("x", row, array, tmp_path / "parts", tmp_path / "state" / "parts", until=7)
-    assert set(Run("x", row, array, tmp_path / "state" / "parts", CPU).snapshots) == {1, 2, 5}
+    assert set(Run("x", untitled(row), array, tmp_path / "state" / "parts", CPU).snapshots) == {1, 2, 5}
     torch.manual_seed(999)
     train("x", row, array, tmp_path / "parts", tmp_path / "state" / "parts")
     for file in ("weights.safetensors", "snapshots.safetensors", "history.csv"):

@@ -1,4 +1,4 @@
-"""The state that an interrupted training goes on from: written whole, and refused if the parameters changed."""
+"""The state that an interrupted training goes on from: written whole, refused if parameters or its format changed."""
 
 import io
 import os
@@ -16,10 +16,9 @@ from ddgm import distributed
 from ddgm.errors import UserError, out_of_memory
 from ddgm.lock import lock
 from ddgm.progress import log
-from ddgm.row import untitled
 from ddgm.whole_file import whole_file
 
-FORMAT = 2  # of what a state holds: one of another is of another version of this program
+FORMAT = 2  # to be raised when what a state holds changes: older states are refused then
 
 
 def save(folder: Path, step: int, parameters: dict[str, Any], state: dict[str, Any], kept: int) -> None:
@@ -70,20 +69,17 @@ def load(folder: Path, parameters: dict[str, Any]) -> dict[str, Any] | None:
             log.warning(f"{path} cannot be read as a checkpoint: the one before it is tried")
             broken = path
             continue
-        # An older version's row has the title too.
-        before, now = (
-            {**one, "row": untitled(one["row"])} if "row" in one else one for one in (saved["parameters"], parameters)
-        )
-        for key, old, new in differences(before, now):
+        if saved.get("format") != FORMAT:
+            by = saved.get("state", {}).get("code", "an older version")
+            raise UserError(
+                f"{path} was saved by ddgm {by}, whose states hold other things: go on with that version, "
+                f"or delete {folder} (or write --restart) to start again"
+            )
+        for key, old, new in differences(saved["parameters"], parameters):
             back = {"data": "bring the same data back", "device": f"write device: {old}"}
             raise UserError(
                 f"{path} was made with {key} = {old}, and now it is {new}: "
                 f"{back.get(key, 'write the old value back')} to go on with it, "
-                f"or delete {folder} (or write --restart) to start again"
-            )
-        if saved.get("format") != FORMAT:
-            raise UserError(
-                f"{path} was made by another version of this program, and holds other things: go on with that version, "
                 f"or delete {folder} (or write --restart) to start again"
             )
         return saved["state"]

@@ -1,21 +1,22 @@
 """A traced graph, rewritten into one that becomes a faster program on a CPU: the same numbers, up to rounding.
 
-A step of a small net is products of matrices for three fifths of its time, and each pass spares memory or arithmetic
-beside them.
+Products of matrices are three fifths of a small net's step. One pass makes some of them faster and saves copies after
+them, the other saves arithmetic.
 """
 
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-NARROW = 8  # columns of a product, at most, of which the CPU computes the transposed one faster
-SHARED = 16  # times, at least, that a result is read by each element of what it is broadcast to, for it to be kept
+NARROW = 8  # products of so many columns, or fewer, are faster computed transposed
+SHARED = 16  # what so many elements read, or more, is kept in memory
 
 aten = torch.ops.aten
 VIEWS = {aten.view.default, aten._unsafe_view.default, aten.unsqueeze.default, aten.expand.default, aten.alias.default}
+COPIES = {*VIEWS, aten.clone.default, aten.detach.default}
 
 
 def fit_for_cpu(traced: GraphModule) -> GraphModule:
-    """All passes; the graph's nodes want `meta["val"]`, as make_fx leaves it."""
+    """All passes; what computes a tensor has `meta["val"]`, as make_fx leaves it."""
     turn_products(traced.graph)
     keep_what_many_read(traced.graph)
     traced.graph.eliminate_dead_code()
@@ -26,19 +27,20 @@ def fit_for_cpu(traced: GraphModule) -> GraphModule:
 def turn_products(graph: Graph) -> None:
     """A B as (B' A')' where that is faster, for each product of matrices (S, rows, n) (S, n, columns).
 
-    A gradient by a layer's weights is traced as such a product and a transposition, which is a copy, element by
-    element, into the vector of all gradients: (B' A') is it at once. And a product whose rows are 2 or 4 long takes up
-    to five times longer than its transposed.
+    The gradient of a layer's weights is traced as a product and its transposition, which is copied element by element
+    into the vector of all gradients: B' A' needs no such copy. (With a penalty two products are added up before, and
+    stay as they are.) And a product whose rows are 2 or 4 long takes up to five times longer than its transposed.
     """
     for node in graph.find_nodes(op="call_function", target=aten.bmm.default):
         left, right = node.args
-        rows, columns = left.meta["val"].shape[1], right.meta["val"].shape[2]
-        turned = transposition_into_a_gradient(node)
-        if (turned is None or rows <= NARROW) and columns > NARROW:
+        _, rows, columns = node.meta["val"].shape
+        # Few rows, turned, would be few columns.
+        turned = transposition_into_vector(node) if rows > NARROW else None
+        if turned is None and columns > NARROW:
             continue
         with graph.inserting_before(node):
             product = graph.call_function(aten.bmm.default, (transposed(graph, right), transposed(graph, left)))
-            if turned is not None and rows > NARROW:
+            if turned is not None:
                 turned.replace_all_uses_with(product)
             else:
                 # With the strides that the rest of the graph was traced with.
@@ -52,17 +54,16 @@ def transposed(graph: Graph, matrices: Node) -> Node:
     return graph.call_function(aten.transpose.int, (matrices, 1, 2))
 
 
-def transposition_into_a_gradient(product: Node) -> Node | None:
-    """The transposition of a product, where nothing else is made of it, and it is only joined with others to one."""
+def transposition_into_vector(product: Node) -> Node | None:
+    """A product's transposition, if all that is made of the product is that, joined with others by `cat`; else None."""
     node, found = product, None
     while len(node.users) == 1:
         (user,) = node.users
         if user.target is aten.cat.default:
             return found
-        same = user.meta["val"].shape == product.meta["val"].shape
         if found is None and user.target is aten.transpose.int and set(user.args[1:]) == {1, 2}:
             found = user
-        elif user.target not in {*VIEWS, aten.clone.default, aten.detach.default} or not (found or same):
+        elif user.target not in COPIES or not (found or user.meta["val"].shape == product.meta["val"].shape):
             return None
         node = user
     return None
@@ -83,8 +84,13 @@ def keep_what_many_read(graph: Graph) -> None:
 
 
 def is_arithmetic(node: Node) -> bool:
-    """Whether it computes numbers, one from one or a mean, which the compiler does where they are read."""
-    return node.target is aten.mean.dim or torch.Tag.pointwise in getattr(node.target, "tags", ())
+    """Whether it is elementwise, or a mean: what the compiler may compute again wherever it is read.
+
+    A copy is none: it may be taken away, and the strides would be another tensor's.
+    """
+    if node.target is aten.clone.default or not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return node.target is aten.mean.dim or torch.Tag.pointwise in node.target.tags
 
 
 def is_read_by_many(node: Node, size: int) -> bool:

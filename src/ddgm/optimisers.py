@@ -7,21 +7,23 @@ from torch import Tensor
 from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 
+# In the order of PyTorch's functions, by the names that its classes give them.
 MOMENTS = {"adagrad": ["sum"], "adam": ["exp_avg", "exp_avg_sq"]}
 
 
 class Optimiser:
-    """Steps down gradients of `weights`, in place; `rate` may be changed between steps.
+    """Steps of `weights`, in place, down gradients; `rate` may be changed between steps.
 
-    PyTorch's functions, not its classes: what these do around an update takes longer than the update of a small net, a
-    twentieth of a round. Weight decay is the lab's L2, on the energy only.
+    By PyTorch's functions, not its classes: what these do around an update takes longer than the update of a small net.
+    Weight decay is the lab's L2, on the energy only.
     """
 
     def __init__(self, row: dict[str, Any], net: str, weights: Tensor) -> None:
         self.row, self.weights, self.rate = row, weights, row[f"{net}_rate"]
         self.decay = row["weight_decay"] if net == "energy" else 0.0
-        # A fused Adagrad there is for the CPU alone; what is not fused wants its count there.
-        self.fused = row["kind"] == "adam" or weights.device.type == "cpu"
+        # Not every PyTorch that may be installed has a fused Adagrad for a GPU: None lets it take the next best, which
+        # counts its steps on the CPU.
+        self.fused = True if row["kind"] == "adam" or weights.device.type == "cpu" else None
         self.steps = torch.zeros((), dtype=torch.float32, device=weights.device if self.fused else "cpu")
         # The lab's Adagrad has eps inside the root: a sum of squares that starts at eps, and none outside, is the same.
         start = row["eps"] if row["kind"] == "adagrad" else 0.0

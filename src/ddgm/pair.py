@@ -66,7 +66,7 @@ class Pair:
         self.step = 0
         self.latent: Tensor | None = None
         self.chains: Tensor | None = None
-        self.pool = torch.zeros(len(row["seeds"]), 0, *shape, device=device)
+        self.pool = self.nothing(*shape)
         updates = row["schedule"]["steps"] * sum(ensemble.flat.numel() for _, ensemble in self.nets())
         # Neither a graph nor a program waits for other processes.
         alone = distributed.processes() == 1
@@ -111,6 +111,10 @@ class Pair:
         """A number in the device's memory, put there without waiting for the device."""
         return torch.full((), value, device=self.device)
 
+    def nothing(self, *shape: int) -> Tensor:
+        """No examples of a shape for each seed, (S, 0, *shape)."""
+        return torch.zeros(len(self.row["seeds"]), 0, *shape, device=self.device)
+
     def scaled(self, x: Tensor) -> Tensor:
         """Pixels to floats in `range`, what is no picture as it is."""
         return x if self.row["range"] is None else scale_pixels(x, self.row["range"])
@@ -143,8 +147,7 @@ class Pair:
 
     def more_latent(self) -> Tensor:
         """z of the entropy's references, a batch at a time: processes have their parts of each. (S, M, latent)."""
-        none = torch.zeros(len(self.row["seeds"]), 0, self.row["generator"]["latent"], device=self.device)
-        return torch.cat([none, *self.batches(self.references)], 1)
+        return torch.cat([self.nothing(self.row["generator"]["latent"]), *self.batches(self.references)], 1)
 
     def batches(self, n: int) -> Iterator[Tensor]:
         """z of n samples, a multiple of the batch, each batch when it is asked for."""
@@ -169,7 +172,7 @@ class Pair:
 
     def telling(self) -> Tensor:
         """As many, a batch at a time, for batch norm makes others of a larger one: (S, M, *shape)."""
-        drawn = [torch.zeros(len(self.row["seeds"]), 0, *self.shape, device=self.device)]
+        drawn = [self.nothing(*self.shape)]
         # A copy of each: a graph gives all of them in one place.
         drawn += [self.sampled(z).clone() for z in self.batches(self.weighted_among)]
         return torch.cat(drawn, 1)

@@ -90,8 +90,7 @@ class Run:
             self.history, self.seconds = state["history"], state["seconds"]
             self.snapshots, self.pictures = state["snapshots"], state["pictures"]
             self.pending = [value.to(device) for value in state["pending"]]
-            # States that were saved before there was such a list lack it.
-            self.earlier_code = state.get("earlier_code", [])
+            self.earlier_code = state["earlier_code"]
             if state["code"] != self.code:
                 log.warning(f"{state_path} was saved by code version {state['code']}, and goes on with {self.code}")
                 self.earlier_code = [*self.earlier_code, state["code"]]
